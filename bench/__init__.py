@@ -1,0 +1,1 @@
+"""Measurements of the rooms: each module prints a table that answers one question."""

@@ -1,0 +1,47 @@
+"""Every fault the grammars room can raise. The server decides which HTTP status each one becomes."""
+
+from collections.abc import Sequence
+
+
+class GrammarError(Exception):
+    """Base of all faults of this room."""
+
+
+class GrammarInvalid(GrammarError):
+    """The text is no grammar that can be enforced."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"invalid grammar: {reason}")
+        self.reason = reason
+
+
+class GrammarUnknown(GrammarError):
+    """No library grammar has this name."""
+
+    def __init__(self, name: str, known: Sequence[str]) -> None:
+        super().__init__(f"unknown grammar {name!r}; the library has: {', '.join(known)}")
+        self.name = name
+        self.known = tuple(known)
+
+
+class GrammarViolation(GrammarError):
+    """A token that the grammar forbids was about to be accepted: a bug of the caller, never of the client."""
+
+    def __init__(self, token_id: int) -> None:
+        super().__init__(f"token {token_id} is forbidden at this place of the grammar")
+        self.token_id = token_id
+
+
+class GrammarClosed(GrammarError):
+    """A matcher, a grammar or a vocabulary was used after it was closed."""
+
+    def __init__(self) -> None:
+        super().__init__("the matcher or its vocabulary is closed")
+
+
+class VocabularyInvalid(GrammarError):
+    """A vocabulary can not be written or read."""
+
+    def __init__(self, fault: str) -> None:
+        super().__init__(f"invalid vocabulary: {fault}")
+        self.fault = fault

@@ -1,0 +1,231 @@
+"""Whatever the SQL grammar lets end, sqlglot parses as one SELECT and SQLite finds no fault in its syntax."""
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from random import Random
+
+import pytest
+import sqlglot
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlglot import exp
+
+from grammars import library
+from grammars.compiler import CompiledGrammar, GrammarCompiler
+from grammars.vocabulary import Vocabulary
+from tests.unit.grammars.walks import feed, is_sentence, spell, text_of, walk
+
+Pieces = dict[int, bytes]
+
+# https://www.sqlite.org/lang_keywords.html
+SQLITE_KEYWORDS = """abort action add after all alter always analyze and as asc attach autoincrement before
+begin between by cascade case cast check collate column commit conflict constraint create cross current
+current_date current_time current_timestamp database default deferrable deferred delete desc detach distinct
+do drop each else end escape except exclude exclusive exists explain fail filter first following for foreign
+from full generated glob group groups having if ignore immediate in index indexed initially inner insert
+instead intersect into is isnull join key last left like limit match materialized natural no not nothing
+notnull null nulls of offset on or order others outer over partition plan pragma preceding primary query
+raise range recursive references regexp reindex release rename replace restrict returning right rollback row
+rows savepoint select set table temp temporary then ties to transaction trigger unbounded union unique
+update using vacuum values view virtual when where window with without""".split()
+
+# Together they put {0}, {1} and {2} wherever the grammar has a name.
+SENTENCES = (
+    "SELECT DISTINCT {0}, {1}.{2}, AVG({0}), COUNT(DISTINCT {1}) FROM {2} WHERE {0} = 1 OR {1}.{2} IS NULL;",
+    "SELECT {0} FROM {0} JOIN {1} ON {0}.{2} = {1}.{0} WHERE {2} IN (1, 'y') GROUP BY {0}, {1};",
+    "SELECT MAX({0}.{1}), {2} FROM {1} GROUP BY {2}, {0} HAVING SUM({0}) >= 2 ORDER BY {1} DESC, MIN({2});",
+    "SELECT {0}.{1} FROM {1} WHERE {0} NOT LIKE 'a%' AND {1} BETWEEN -1 AND 2.5 AND {2} IS NOT NULL;",
+    "SELECT * FROM {0} ORDER BY {0}, COUNT(*) LIMIT 1;",
+    "SELECT * FROM {0} LIMIT 10;",
+    "SELECT {0} FROM {1} ORDER BY {2} ASC, {0} DESC;",
+    "SELECT COUNT(*) FROM {0} JOIN {0} ON {0}.{0} = {0}.{0};",
+)
+
+
+@pytest.fixture(scope="module")
+def grammar(compiler: GrammarCompiler) -> CompiledGrammar:
+    return compiler.compile(library.text("sql"))
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(":memory:")) as connection:
+        yield connection
+
+
+def assert_parses(database: sqlite3.Connection, sql: str) -> None:
+    (tree,) = sqlglot.parse(sql, read="sqlite")
+    assert isinstance(tree, exp.Select), sql
+    # Past SQLite's parser, and into an empty database.
+    with pytest.raises(sqlite3.OperationalError, match="no such table"):
+        database.execute(sql)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT name, AVG(age) FROM singers WHERE city = 'Porto' AND age > 30 GROUP BY city ORDER BY age DESC LIMIT 3;",
+        "SELECT DISTINCT city FROM t;",
+        "SELECT COUNT(*) FROM t WHERE age > 30;",
+        "SELECT MIN(a), MAX(a), AVG(a), SUM(a), COUNT(DISTINCT a) FROM t;",
+        "SELECT name FROM t ORDER BY age ASC LIMIT 10;",
+        "SELECT city, COUNT(*) FROM t GROUP BY city HAVING COUNT(*) >= 5;",
+        "SELECT a.name FROM a JOIN b ON a.id = b.a_id;",
+        "SELECT a.name, b.x FROM a JOIN b ON a.id = b.a_id WHERE b.x != 'it''s' ORDER BY a.name;",
+        "SELECT * FROM t WHERE a IN ('x', 2) OR b IS NOT NULL AND c BETWEEN 1 AND 2 AND d NOT LIKE 'São%';",
+        "SELECT * FROM t WHERE a = -12.50;",
+        "SELECT position, rank, format, level, label, likes FROM orders ORDER BY code;",
+    ],
+)
+def test_the_forms_that_the_expert_writes_are_sentences(
+    grammar: CompiledGrammar, pieces: Pieces, database: sqlite3.Connection, sql: str
+) -> None:
+    matcher = grammar.matcher()
+    assert feed(matcher, spell(pieces, sql.encode()))
+    assert matcher.must_stop
+    assert_parses(database, sql)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "DELETE FROM t;",
+        "DROP TABLE t;",
+        "SELECT a FROM t",
+        "SELECT a FROM t; ",
+        "SELECT a FROM t; DROP TABLE t;",
+        "SELECT a FROM t -- x;",
+        "SELECT a  FROM t;",
+        "select a from t;",
+        "SELECT FROM t;",
+        "SELECT a FROM t WHERE a = 'x;",
+        "SELECT a FROM t WHERE a = 'it's';",
+        "SELECT a FROM t WHERE a = '" + "x" * 65 + "';",
+        "SELECT a FROM t WHERE a = 'x\ny';",
+        "SELECT a FROM t WHERE a = 0123;",
+        "SELECT a FROM t LIMIT 0;",
+        "SELECT a FROM (SELECT b FROM t);",
+        "SELECT load_extension('x') FROM t;",
+        "SELECT 1a FROM t;",
+        "SELECT _a FROM t;",
+    ],
+)
+def test_anything_else_is_refused(grammar: CompiledGrammar, pieces: Pieces, sql: str) -> None:
+    assert not is_sentence(grammar.matcher(), spell(pieces, sql.encode()))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    prefix=st.sampled_from(
+        [
+            "",
+            "SELECT a FROM t",
+            "SELECT a FROM t JOIN ",
+            "SELECT * FROM t WHERE a",
+            "SELECT a FROM t GROUP BY a ORDER BY ",
+        ]
+    ),
+)
+def test_a_random_walk_ends_in_a_select(
+    grammar: CompiledGrammar,
+    vocabulary: Vocabulary,
+    pieces: Pieces,
+    database: sqlite3.Connection,
+    seed: int,
+    prefix: str,
+) -> None:
+    matcher = grammar.matcher()
+    started = spell(pieces, prefix.encode())
+    assert feed(matcher, started)
+    closers = spell(pieces, b";", longest=1)
+    sql = text_of(pieces, started + walk(matcher, vocabulary, Random(seed), closers, budget=50))
+    matcher.close()
+    assert_parses(database, sql)
+
+
+def words_known_to_parsers() -> list[str]:
+    """Every word that sqlglot's own sources or SQLite's list of keywords give a meaning to."""
+    folder = Path(sqlglot.__file__).parent
+    sources = [
+        folder / "parser.py",
+        folder / "tokens.py",
+        folder / "generator.py",
+        *folder.glob("dialects/*lite.py"),
+    ]
+    sources += [*folder.glob("parsers/*lite.py"), *folder.glob("expressions/*.py")]
+    quoted = {
+        literal for file in sources if file.exists() for literal in re.findall(r'"([A-Za-z_ ]+)"', file.read_text())
+    }
+    quoted |= set(sqlglot.tokens.Tokenizer.KEYWORDS) | set(sqlglot.dialects.SQLite.Tokenizer.KEYWORDS)
+    quoted |= set(sqlglot.parser.Parser.FUNCTIONS)
+    words = {word.lower() for text in quoted for word in text.split()} | set(SQLITE_KEYWORDS)
+    return sorted(word for word in words if re.fullmatch("[a-z][a-z0-9_]*", word))
+
+
+@pytest.fixture(scope="module")
+def free_words(grammar: CompiledGrammar, pieces: Pieces) -> list[str]:
+    """Words that mean something to a parser and that the grammar lets through as names."""
+    known = words_known_to_parsers()
+    assert len(known) > 1000
+    return [w for w in known if is_sentence(grammar.matcher(), spell(pieces, f"SELECT {w} FROM t;".encode()))]
+
+
+def test_the_sentences_with_gaps_are_those_of_the_grammar(grammar: CompiledGrammar, pieces: Pieces) -> None:
+    for sentence in SENTENCES:
+        sql = sentence.format("alpha", "beta", "gamma")
+        assert is_sentence(grammar.matcher(), spell(pieces, sql.encode())), sql
+
+
+def test_every_word_let_through_is_harmless_wherever_a_name_may_stand(
+    free_words: list[str], database: sqlite3.Connection
+) -> None:
+    for word in free_words:
+        for sentence in SENTENCES:
+            assert_parses(database, sentence.format(word, word, word))
+    # Words beside one another, too: each sentence takes three at random.
+    random = Random(11)
+    for _ in range(300):
+        assert_parses(database, random.choice(SENTENCES).format(*random.sample(free_words, 3)))
+
+
+def test_a_word_let_through_is_read_as_the_column_it_names(free_words: list[str]) -> None:
+    for word in free_words:
+        tree = sqlglot.parse_one(f"SELECT {word} FROM t;", read="sqlite")
+        assert [column.name for column in tree.find_all(exp.Column)] == [word]
+
+
+@pytest.mark.parametrize("word", ["select", "from", "null", "case", "cross", "current_date", "union", "not", "index"])
+@pytest.mark.parametrize("sentence", SENTENCES[:4])
+def test_a_reserved_word_is_no_name(grammar: CompiledGrammar, pieces: Pieces, word: str, sentence: str) -> None:
+    for gap in range(3):
+        names = ["a", "b", "c"]
+        assert is_sentence(grammar.matcher(), spell(pieces, sentence.format(*names).encode()))
+        names[gap] = word
+        assert not is_sentence(grammar.matcher(), spell(pieces, sentence.format(*names).encode()))
+        names[gap] = f"{word}s"
+        assert is_sentence(grammar.matcher(), spell(pieces, sentence.format(*names).encode()))
+
+
+def test_few_common_column_names_are_lost(grammar: CompiledGrammar, pieces: Pieces) -> None:
+    common = "id name date year month time type status count rank level key value text number code"
+    for word in [
+        *common.split(),
+        "first",
+        "last",
+        "end",
+        "start",
+        "left",
+        "right",
+        "row",
+        "rows",
+        "language",
+        "format",
+        "position",
+        "filter",
+        "plan",
+    ]:
+        assert is_sentence(grammar.matcher(), spell(pieces, f"SELECT {word} FROM t;".encode())), word
