@@ -1,0 +1,203 @@
+"""One expert package: a directory on disk, an immutable HostAdapter in memory.
+
+Owns the check of every byte (size, digest, safetensors only, finite values) and the atomic replacement of a
+package. Knows no device, no cache and no base model. `store` reads packages, training writes them.
+"""
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+
+import safetensors
+import torch
+from safetensors.torch import load as load_safetensors
+
+from adapters_store.errors import ManifestInvalid, PackageInvalid
+from adapters_store.files import list_files, read_file, replace_directory, write_durably
+from adapters_store.json_node import parse_json
+from adapters_store.manifest import (
+    CONFIG_FILE,
+    GRAMMAR_FILE,
+    NAME,
+    SOFT_PROMPT_FILE,
+    WEIGHTS_FILE,
+    AdapterSpec,
+    FileEntry,
+    Manifest,
+    parse_manifest,
+)
+
+MANIFEST_FILE = "manifest.json"
+SOFT_PROMPT_TENSOR = "prompt_embeddings"  # PEFT's name for it
+_MAX_MANIFEST_BYTES = 1 << 20
+_FLOATS = (torch.float32, torch.float16, torch.bfloat16)
+_PEFT_TYPES = {"lora": "LORA", "dora": "LORA", "ia3": "IA3", "lokr": "LOKR"}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HostAdapter:
+    """An expert in host memory. Its tensors are never changed: other requests hold the same object."""
+
+    manifest: Manifest
+    generation: str  # sha256 of the content: two adapters of one generation are interchangeable, names are not
+    config: Mapping[str, object]  # adapter_config.json as PEFT wrote it
+    tensors: Mapping[str, torch.Tensor]
+    soft_prompt: torch.Tensor | None  # [num_virtual_tokens, hidden]
+    grammar: str | None  # GBNF
+    num_bytes: int  # of all tensors
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """The manifest of a package whose directory holds exactly the files it lists; contents are not read."""
+    return _read_manifest(directory)[1]
+
+
+def read_package(directory: Path) -> HostAdapter:
+    """Raises PackageInvalid for whatever is wrong with it. Every byte is checked before it is interpreted."""
+    name = directory.name
+    manifest_bytes, manifest = _read_manifest(directory)
+    content = {entry.name: _read_entry(directory, entry) for entry in manifest.files}
+    try:
+        config = parse_json(content[CONFIG_FILE]).value
+    except ManifestInvalid as fault:
+        raise PackageInvalid(name, f"{CONFIG_FILE} {fault.fault}") from fault
+    if not isinstance(config, dict):
+        raise PackageInvalid(name, f"{CONFIG_FILE} is not an object")
+    _check_kind(name, manifest.adapter, config)
+    tensors = _read_tensors(name, WEIGHTS_FILE, content[WEIGHTS_FILE])
+    soft_prompt = _read_soft_prompt(manifest, content)
+    held = [*tensors.values(), *([] if soft_prompt is None else [soft_prompt])]
+    return HostAdapter(
+        manifest=manifest,
+        generation=_generation(manifest_bytes, manifest),
+        config=MappingProxyType(config),
+        tensors=MappingProxyType(tensors),
+        soft_prompt=soft_prompt,
+        grammar=_read_grammar(name, content),
+        num_bytes=sum(tensor.nbytes for tensor in held),
+    )
+
+
+def _read_manifest(directory: Path) -> tuple[bytes, Manifest]:
+    name = directory.name
+    if not NAME.fullmatch(name):
+        raise PackageInvalid(name, f"the name of its directory does not match {NAME.pattern}")
+    sizes = {stamp.name: stamp.size for stamp in list_files(directory)}
+    if MANIFEST_FILE not in sizes:
+        hint = "; a bare PEFT adapter cannot be imported yet" if CONFIG_FILE in sizes else ""
+        raise PackageInvalid(name, f"there is no {MANIFEST_FILE}{hint}")
+    raw = read_file(directory / MANIFEST_FILE, _MAX_MANIFEST_BYTES)
+    try:
+        manifest = parse_manifest(raw)
+    except ManifestInvalid as fault:
+        raise PackageInvalid(name, str(fault)) from fault
+    if manifest.name != name:
+        raise PackageInvalid(name, f"its directory is called {name!r}, its manifest says {manifest.name!r}")
+    _check_listing(manifest, sizes)
+    return raw, manifest
+
+
+def _check_listing(manifest: Manifest, sizes: Mapping[str, int]) -> None:
+    listed = {entry.name for entry in manifest.files}
+    for stray in sorted(sizes.keys() - listed - {MANIFEST_FILE}):
+        raise PackageInvalid(manifest.name, f"{stray} is not listed in the manifest")
+    for entry in manifest.files:
+        if entry.name not in sizes:
+            raise PackageInvalid(manifest.name, f"{entry.name} is listed but missing")
+        if sizes[entry.name] != entry.size:
+            found = sizes[entry.name]
+            raise PackageInvalid(manifest.name, f"{entry.name} has {found} bytes, the manifest says {entry.size}")
+
+
+def _read_entry(directory: Path, entry: FileEntry) -> bytes:
+    content = read_file(directory / entry.name, entry.size)
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != entry.sha256:
+        raise PackageInvalid(directory.name, f"{entry.name} has the sha256 {digest}, the manifest says {entry.sha256}")
+    return content
+
+
+def _check_kind(name: str, adapter: AdapterSpec, config: Mapping[str, object]) -> None:
+    """A DoRA served as a LoRA answers, and answers wrongly: the manifest and PEFT's config must agree."""
+    found = config.get("peft_type")
+    if found != _PEFT_TYPES[adapter.kind]:
+        raise PackageInvalid(name, f"{CONFIG_FILE} has peft_type {found!r}, the manifest says {adapter.kind}")
+    if bool(config.get("use_dora")) != (adapter.kind == "dora"):
+        raise PackageInvalid(
+            name, f"{CONFIG_FILE} has use_dora {config.get('use_dora')!r}, the manifest says {adapter.kind}"
+        )
+    if adapter.rank is not None and config.get("r") != adapter.rank:
+        raise PackageInvalid(name, f"{CONFIG_FILE} has rank {config.get('r')!r}, the manifest {adapter.rank}")
+
+
+def _read_tensors(name: str, file: str, content: bytes) -> dict[str, torch.Tensor]:
+    try:
+        tensors = load_safetensors(content)
+    except (safetensors.SafetensorError, KeyError, ValueError) as fault:
+        raise PackageInvalid(name, f"{file} is not a readable safetensors file: {fault}") from fault
+    for key, tensor in tensors.items():
+        if tensor.dtype not in _FLOATS:
+            raise PackageInvalid(name, f"{file}: {key} is {tensor.dtype}, not float32, float16 or bfloat16")
+        if not torch.isfinite(tensor).all():
+            raise PackageInvalid(name, f"{file}: {key} holds a value that is not finite")
+    if not tensors:
+        raise PackageInvalid(name, f"{file} holds no tensor")
+    return tensors
+
+
+def _read_soft_prompt(manifest: Manifest, content: Mapping[str, bytes]) -> torch.Tensor | None:
+    if manifest.soft_prompt is None:
+        return None
+    tensors = _read_tensors(manifest.name, SOFT_PROMPT_FILE, content[SOFT_PROMPT_FILE])
+    rows = tensors.get(SOFT_PROMPT_TENSOR)
+    if rows is None or len(tensors) != 1:
+        found = ", ".join(sorted(tensors))
+        raise PackageInvalid(manifest.name, f"{SOFT_PROMPT_FILE} holds {found}, not {SOFT_PROMPT_TENSOR} alone")
+    if rows.dim() != 2 or rows.shape[0] != manifest.soft_prompt.tokens:
+        expected = f"[{manifest.soft_prompt.tokens}, hidden]"
+        raise PackageInvalid(manifest.name, f"{SOFT_PROMPT_FILE} has the shape {list(rows.shape)}, not {expected}")
+    return rows
+
+
+def _read_grammar(name: str, content: Mapping[str, bytes]) -> str | None:
+    if GRAMMAR_FILE not in content:
+        return None
+    try:
+        return content[GRAMMAR_FILE].decode("utf-8")
+    except UnicodeDecodeError as fault:
+        raise PackageInvalid(name, f"{GRAMMAR_FILE} is not UTF-8: {fault}") from fault
+
+
+def _generation(manifest_bytes: bytes, manifest: Manifest) -> str:
+    content = hashlib.sha256(manifest_bytes)
+    for entry in sorted(manifest.files, key=lambda entry: entry.name):
+        content.update(f"\n{entry.name}\n{entry.sha256}".encode())
+    return content.hexdigest()
+
+
+def write_package(directory: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Manifest:
+    """Publishes a package, replacing one of the same name; the manifest gets the list of `files`.
+
+    Whatever happens on the way, the directory holds the old package or the new one, whole. The new one is
+    read back before it takes the place, so nothing gets published that could not be served.
+    """
+    entries = (FileEntry(name, len(data), hashlib.sha256(data).hexdigest()) for name, data in sorted(files.items()))
+    manifest = replace(manifest, files=tuple(entries))
+    parse_manifest(manifest.to_json())  # before any of its names becomes a path
+    root = directory.parent
+    root.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=".staging-", dir=root))
+    try:
+        staged = staging / directory.name
+        staged.mkdir()
+        for name, data in {**files, MANIFEST_FILE: manifest.to_json()}.items():
+            write_durably(staged / name, data)
+        read_package(staged)
+        replace_directory(directory, staged)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return manifest
