@@ -1,0 +1,52 @@
+"""The engine's settings, checked once."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+QUANTIZATIONS = ("int8", "nf4", "bf16", "fp32")
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    base: Path
+    """Directory of the base model: config.json and safetensors."""
+    device: str = "cpu"
+    quantization: str = "int8"
+    """int8 is the default on a CPU, nf4 on CUDA; bf16 and fp32 leave the weights as they are."""
+    num_tokens: int = 0
+    """Length of the tokenizer; ids from here on are never drawn. 0 means every row of the head."""
+    num_slots: int = 10
+    max_rank: int = 32
+    """Rank that a slot has room for; every slot pays for it."""
+    max_virtual_tokens: int = 32
+    """Soft-prompt rows that a slot has room for."""
+    max_batch: int = 32
+    max_queue: int = 128
+    max_step_tokens: int = 512
+    """Tokens of one step over all rows; longer prompts are prefilled in chunks."""
+    max_context: int = 0
+    """Positions of one sequence. 0 means what the base was made for."""
+    block_size: int = 16
+    kv_blocks: int = 0
+    """Blocks of the KV cache. 0 means enough for a full batch of full contexts, within 2 GiB."""
+    adapter_cache_bytes: int = 2 << 30
+    """Host memory for lowered adapters."""
+
+    def __post_init__(self) -> None:
+        if self.quantization not in QUANTIZATIONS:
+            raise ValueError(f"quantization {self.quantization!r} is not one of {', '.join(QUANTIZATIONS)}")
+        if self.quantization == "int8" and self.device != "cpu":
+            raise ValueError("int8 runs on a CPU only; use nf4 or bf16 on CUDA")
+        for name in (
+            "num_slots",
+            "max_rank",
+            "max_virtual_tokens",
+            "max_batch",
+            "max_queue",
+            "max_step_tokens",
+            "block_size",
+        ):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, at least 1 is needed")
+        if self.max_step_tokens < self.max_batch:
+            raise ValueError(f"max_step_tokens {self.max_step_tokens} is below max_batch {self.max_batch}")

@@ -1,0 +1,49 @@
+"""What the engine refuses, each with the offending value and the limit."""
+
+
+class EngineError(Exception):
+    """Base of all errors that the engine raises on purpose."""
+
+
+class EngineOverloaded(EngineError):
+    """The waiting queue is full; try again later."""
+
+    def __init__(self, queued: int, limit: int) -> None:
+        super().__init__(f"the server is full: {queued} requests are waiting, the limit is {limit}")
+        self.queued, self.limit = queued, limit
+
+
+class PromptTooLong(EngineError):
+    """The prompt leaves no room for an answer within the context."""
+
+    def __init__(self, tokens: int, limit: int) -> None:
+        super().__init__(f"the prompt has {tokens} tokens, the limit is {limit}")
+        self.tokens, self.limit = tokens, limit
+
+
+class TooManyExperts(EngineError):
+    """A request needs more experts at once than there are slots."""
+
+    def __init__(self, count: int, slots: int) -> None:
+        super().__init__(f"the request uses {count} experts at once, the server has {slots} slots")
+        self.count, self.slots = count, slots
+
+
+class AdapterIncompatible(EngineError):
+    """An adapter that cannot be lowered to the engine's form, or not onto this base."""
+
+    def __init__(self, name: str, fault: str) -> None:
+        super().__init__(f"expert {name!r} cannot be served: {fault}")
+        self.name, self.fault = name, fault
+
+
+class UnsupportedModel(EngineError):
+    """A base that this engine does not know how to run."""
+
+
+class GrammarDeadEnd(EngineError):
+    """No token continues the grammar: it asks for text that this vocabulary cannot spell."""
+
+
+class EngineStopped(EngineError):
+    """The engine is not running: it was stopped, or its thread died of the error named here."""

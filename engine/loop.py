@@ -1,0 +1,185 @@
+"""The thread that owns the device: drain the inbox, step, publish. A crash fails every request and stays visible."""
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from engine.errors import EngineStopped, GrammarDeadEnd
+from engine.model.delta import Delta
+from engine.plan import StepPlan
+from engine.request import TokenEvent
+from engine.runner import Runner
+from engine.sampler import sample
+from engine.scheduler import Scheduler
+from engine.sequence import Sequence
+from engine.stats import EngineStats
+
+log = logging.getLogger(__name__)
+
+Publish = Callable[[list[TokenEvent] | Exception], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    sequence: Sequence
+    deltas: tuple[Delta, ...]
+    publish: Publish
+    """Called from the engine thread with each step's events, or with the error that ended the request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    sequence_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    pass
+
+
+class EngineLoop:
+    """Everything below runs on one thread, except `send`, `snapshot` and the read-only properties."""
+
+    def __init__(self, scheduler: Scheduler, runner: Runner) -> None:
+        self.scheduler, self.runner = scheduler, runner
+        self.stats = EngineStats()
+        self.failure: Exception | None = None
+        self._inbox: queue.SimpleQueue[Submit | Cancel | Stop] = queue.SimpleQueue()
+        self._live: dict[int, Submit] = {}
+        self._stopping = False
+        self._closing = threading.Lock()
+        self._swap_seconds: queue.SimpleQueue[float] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Cancel what runs and end the thread."""
+        self._inbox.put(Stop())
+        if self._thread.is_alive():
+            self._thread.join()
+
+    @property
+    def is_running(self) -> bool:
+        return self._thread.is_alive() and not self._stopping and self.failure is None
+
+    @property
+    def num_queued(self) -> int:
+        return len(self.scheduler.waiting) + self._inbox.qsize()
+
+    def send(self, message: Submit | Cancel) -> None:
+        """Raises EngineStopped where no thread will ever read the message."""
+        with self._closing:
+            if not self.is_running:
+                raise EngineStopped(f"the engine is not running: {self.failure or 'stopped'}")
+            self._inbox.put(message)
+
+    def snapshot(self) -> EngineStats:
+        stats, scheduler = self.stats, self.scheduler
+        durations = []
+        while not self._swap_seconds.empty():
+            durations.append(self._swap_seconds.get())
+        return EngineStats(
+            steps=stats.steps,
+            prompt_tokens=stats.prompt_tokens,
+            generated_tokens=stats.generated_tokens,
+            preemptions=scheduler.num_preemptions,
+            swaps=stats.swaps,
+            swap_seconds=durations,
+            running=len(scheduler.running),
+            queued=self.num_queued,
+            num_slots=scheduler.slots.num_slots,
+            slots_used=len(scheduler.slots.resident),
+            resident=tuple(sorted(self.runner.names.copy().values())),
+            kv_blocks_used=scheduler.blocks.num_blocks - scheduler.blocks.num_free,
+            kv_blocks_total=scheduler.blocks.num_blocks,
+            memory_bytes=self.runner.model.memory_bytes(),
+        )
+
+    def step(self) -> None:
+        """One turn of the machine."""
+        plan = self.scheduler.plan()
+        self._upload(plan)
+        logits = self.runner.forward(plan)
+        tokens, dead_ends = self._draw(plan, logits)
+        self._count(plan, len(tokens))
+        for sequence_id, events in self.scheduler.commit(plan, tokens).items():
+            self._publish(sequence_id, events)
+        for sequence_id, dead_end in dead_ends.items():
+            self.scheduler.drop(self._live[sequence_id].sequence)
+            self._publish(sequence_id, dead_end)
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping:
+                self._drain()
+                if self.scheduler.has_work and not self._stopping:
+                    self.step()
+            self._close(EngineStopped("the engine was stopped"))
+        except Exception as failure:
+            log.exception("the engine thread died")
+            self.failure = failure
+            self._close(EngineStopped(f"the engine thread died: {type(failure).__name__}: {failure}"))
+
+    def _drain(self) -> None:
+        """Take what has arrived; wait for something when there is nothing to do."""
+        while not self._inbox.empty() or not (self.scheduler.has_work or self._stopping):
+            match self._inbox.get():
+                case Submit() as submit:
+                    self._live[submit.sequence.id] = submit
+                    self.runner.hold(submit.deltas)
+                    self.scheduler.add(submit.sequence)
+                case Cancel(sequence_id):
+                    if events := self.scheduler.cancel(sequence_id):
+                        self._publish(sequence_id, events)
+                case Stop():
+                    self._stopping = True
+
+    def _upload(self, plan: StepPlan) -> None:
+        for sequence_id, durations in self.runner.upload(plan.uploads).items():
+            self._live[sequence_id].sequence.swap_seconds += sum(durations)
+            self.stats.swaps += len(durations)
+            for seconds in durations:
+                self._swap_seconds.put(seconds)
+
+    def _draw(self, plan: StepPlan, logits: Tensor) -> tuple[dict[int, int], dict[int, GrammarDeadEnd]]:
+        """sequence id -> token, and the rows whose grammar has no way on: they fail alone."""
+        tokens, dead_ends = {}, {}
+        for row, row_logits in zip((row for row in plan.rows if row.samples), logits, strict=True):
+            sequence = self._live[row.sequence_id].sequence
+            try:
+                tokens[sequence.id] = sample(row_logits, sequence)
+            except GrammarDeadEnd as dead_end:
+                dead_ends[sequence.id] = dead_end
+        return tokens, dead_ends
+
+    def _count(self, plan: StepPlan, num_drawn: int) -> None:
+        self.stats.steps += 1
+        self.stats.generated_tokens += num_drawn
+        self.stats.prompt_tokens += plan.num_tokens - sum(row.samples and len(row.token_ids) == 1 for row in plan.rows)
+
+    def _publish(self, sequence_id: int, news: list[TokenEvent] | Exception) -> None:
+        submit = self._live[sequence_id]
+        if isinstance(news, Exception) or submit.sequence.finish:
+            del self._live[sequence_id]
+            self.runner.let_go(delta.generation for delta in submit.deltas)
+        submit.publish(news)
+
+    def _close(self, reason: EngineStopped) -> None:
+        """Nobody may wait for ever: fail what runs, what waits and what is still in the inbox."""
+        with self._closing:
+            self._stopping = True
+        pending = list(self._live.values())
+        while not self._inbox.empty():
+            message = self._inbox.get()
+            pending += [message] if isinstance(message, Submit) else []
+        for submit in pending:
+            if submit.sequence.matcher:
+                submit.sequence.matcher.close()
+            submit.publish(reason)
+        self._live.clear()

@@ -1,0 +1,172 @@
+"""A PEFT adapter -> the engine's one form. Pure functions on tensors, run off the decode path.
+
+What is not known is refused, by tensor name and by configuration key: several methods share LoRA's tensor names and
+mean something else by them.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adapters_store.package import HostAdapter
+from engine.errors import AdapterIncompatible
+from engine.model.delta import Delta, LinearDelta
+
+PREFIX = "base_model.model.model."
+
+# Keys that say how an adapter was made or where, and do not change what its tensors mean.
+INERT_KEYS = {
+    "task_type", "peft_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision", "inference_mode",
+    "target_modules", "exclude_modules", "lora_dropout", "layers_to_transform", "layers_pattern", "megatron_core",
+    "init_ia3_weights", "qalora_group_size",
+}  # fmt: skip
+# Keys that the lowering reads.
+LORA_KEYS = {
+    "r",
+    "lora_alpha",
+    "use_rslora",
+    "use_dora",
+    "rank_pattern",
+    "alpha_pattern",
+    "init_lora_weights",
+    "bias",
+}
+IA3_KEYS = {"feedforward_modules"}
+# Initialisations that leave the base weights as they were; the others move a part of W into the adapter.
+PLAIN_INITS = (True, False, "gaussian", "orthogonal")
+
+WeightOf = Callable[[str], Tensor]
+Part = Mapping[str, Tensor]
+
+
+class Lowering:
+    """Lowers adapters onto one base: knows its layer shapes and the weights that it really serves."""
+
+    def __init__(
+        self,
+        shapes: Mapping[str, tuple[int, int]],
+        weight_of: WeightOf,
+        hidden: int,
+        max_rank: int,
+        max_virtual: int,
+    ) -> None:
+        self.shapes, self.weight_of, self.hidden = shapes, weight_of, hidden
+        self.max_rank, self.max_virtual = max_rank, max_virtual
+
+    def lower(self, adapter: HostAdapter) -> Delta:
+        """Tensors come back in fp32 on the CPU. Raises AdapterIncompatible naming the key or tensor at fault."""
+        name, config = adapter.manifest.name, adapter.config
+        try:
+            kind = config.get("peft_type")
+            if kind == "LORA":
+                linears = self._each_layer(adapter, config, LORA_KEYS, self._lower_lora)
+            elif kind == "IA3":
+                linears = self._each_layer(adapter, config, IA3_KEYS, self._lower_ia3)
+            else:
+                raise ValueError(f"peft_type {kind!r} is not one of LORA, IA3")
+            return Delta(adapter.generation, name, linears, self._prompt(adapter.soft_prompt))
+        except ValueError as fault:
+            raise AdapterIncompatible(name, str(fault)) from fault
+
+    def _each_layer(
+        self,
+        adapter: HostAdapter,
+        config: Mapping[str, Any],
+        known: set[str],
+        lower: Callable[[str, Part, Mapping[str, Any]], LinearDelta],
+    ) -> dict[str, LinearDelta]:
+        for key, value in config.items():
+            if value and key not in known | INERT_KEYS:
+                raise ValueError(f"adapter_config.json sets {key} to {value!r}, which is not supported")
+        return {layer: lower(layer, part, config) for layer, part in self._by_layer(adapter.tensors).items()}
+
+    def _by_layer(self, tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+        """layer name -> what follows it in the tensor's name -> tensor in fp32."""
+        layers: dict[str, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            layer, _, tail = name.removeprefix(PREFIX).partition(
+                next((f".{t}" for t in ("lora_", "ia3_") if f".{t}" in name), "\0")
+            )
+            if layer not in self.shapes or not name.startswith(PREFIX):
+                raise ValueError(f"tensor {name!r} belongs to no linear layer of this base")
+            if not tensor.isfinite().all():
+                raise ValueError(f"tensor {name!r} has values that are not finite")
+            layers.setdefault(layer, {})[tail] = tensor.float()
+        return layers
+
+    def _lower_lora(self, layer: str, part: Part, config: Mapping[str, Any]) -> LinearDelta:
+        """LoRA (Hu et al. 2021), rsLoRA (Kalajdzievski 2023) and DoRA (Liu et al. 2024, equation 5)."""
+        dora = bool(config.get("use_dora"))
+        _only(layer, part, {"A.weight", "B.weight", "magnitude_vector"} if dora else {"A.weight", "B.weight"})
+        if config.get("bias", "none") != "none":
+            raise ValueError(f"bias {config['bias']!r} is not supported: the base has no biases")
+        if config.get("init_lora_weights", True) not in PLAIN_INITS:
+            raise ValueError(f"init_lora_weights {config['init_lora_weights']!r} changes the base's own weights")
+        a, b = part["A.weight"], part["B.weight"]
+        out, inner = self.shapes[layer]
+        rank = a.shape[0]
+        _shaped(layer, "A", a, (rank, inner))
+        _shaped(layer, "B", b, (out, rank))
+        if rank > self.max_rank:
+            raise ValueError(f"rank {rank} of {layer} is above the limit of {self.max_rank}")
+        if rank != _pattern(config.get("rank_pattern"), layer, config["r"]):
+            raise ValueError(f"{layer} has rank {rank}, adapter_config.json says otherwise")
+        alpha = _pattern(config.get("alpha_pattern"), layer, config["lora_alpha"])
+        b = b * (alpha / (math.sqrt(rank) if config.get("use_rslora") else rank))
+        if not dora:
+            return LinearDelta(a=a, b=b.t().contiguous())
+        magnitude = part["magnitude_vector"].flatten()
+        _shaped(layer, "magnitude", magnitude, (out,))
+        norms = (self.weight_of(layer).float().cpu() + b @ a).norm(dim=1)
+        if not (norms > 0).all():
+            raise ValueError(f"{layer} has an output whose weights are all zero, which DoRA cannot scale")
+        ratio = magnitude / norms
+        return LinearDelta(a=a, b=(ratio[:, None] * b).t().contiguous(), g=ratio - 1)
+
+    def _lower_ia3(self, layer: str, part: Part, config: Mapping[str, Any]) -> LinearDelta:
+        """IA3 (Liu et al. 2022): feed-forward modules scale their input, all others their output."""
+        _only(layer, part, {"l"})
+        feedforward = config.get("feedforward_modules") or ()
+        modules = (feedforward,) if isinstance(feedforward, str) else tuple(feedforward)
+        out, inner = self.shapes[layer]
+        scale = part["l"]
+        if any(layer == module or layer.endswith(f".{module}") for module in modules):
+            _shaped(layer, "scale", scale, (1, inner))
+            return LinearDelta(c=scale.flatten() - 1)
+        _shaped(layer, "scale", scale, (out, 1))
+        return LinearDelta(g=scale.flatten() - 1)
+
+    def _prompt(self, prompt: Tensor | None) -> Tensor | None:
+        if prompt is None:
+            return None
+        if prompt.ndim != 2 or prompt.shape[1] != self.hidden:
+            raise ValueError(f"the soft prompt has shape {list(prompt.shape)}, the base needs [tokens, {self.hidden}]")
+        if prompt.shape[0] > self.max_virtual:
+            raise ValueError(f"the soft prompt has {prompt.shape[0]} tokens, the limit is {self.max_virtual}")
+        return prompt.to(torch.float32)
+
+
+def _pattern(pattern: Mapping[str, int] | None, layer: str, default: int) -> int:
+    """PEFT's per-layer overrides by the end of a layer's name; regular expressions are refused."""
+    for key, value in (pattern or {}).items():
+        if not key.replace(".", "").replace("_", "").isalnum():
+            raise ValueError(
+                f"pattern {key!r} of rank_pattern or alpha_pattern is a regular expression, which is not supported"
+            )
+        if layer == key or layer.endswith(f".{key}"):
+            return value
+    return default
+
+
+def _only(layer: str, part: Part, names: set[str]) -> None:
+    if set(part) != names:
+        odd = sorted(set(part) ^ names)[0]
+        raise ValueError(f"{layer} {'has an unexpected' if odd in part else 'lacks its'} tensor {odd!r}")
+
+
+def _shaped(layer: str, what: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
+    if tuple(tensor.shape) != shape:
+        raise ValueError(f"{what} of {layer} has shape {list(tensor.shape)}, the base needs {list(shape)}")

@@ -1,0 +1,92 @@
+"""The engine's vocabulary: what is asked of it and what it says back. Leaf module."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adapters_store.package import HostAdapter
+
+
+class TokenMatcher(Protocol):
+    """What the engine needs of a grammar: one sequence's state, advanced by the tokens that it accepts."""
+
+    @property
+    def is_complete(self) -> bool: ...
+
+    @property
+    def must_stop(self) -> bool: ...
+
+    def allows(self, token_id: int) -> bool: ...
+
+    def first_allowed(self, token_ids: Sequence[int]) -> int | None: ...
+
+    def mask(self) -> NDArray[np.bool_]: ...
+
+    def accept(self, token_id: int) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How the next token is drawn. Temperature 0 is greedy."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    """0 keeps all tokens."""
+    min_p: float = 0.0
+    """Drops tokens less likely than this share of the likeliest one's probability."""
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+    """Fixes the draws of this request, whatever else runs. None draws afresh each time."""
+    max_tokens: int = 128
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertUse:
+    """An adapter in host memory and its weight in the mixture."""
+
+    adapter: HostAdapter
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """One generation, fully resolved: ids, tensors and grammar state, no names and no text."""
+
+    id: str
+    prompt_ids: tuple[int, ...]
+    experts: tuple[ExpertUse, ...] = ()
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+    matcher: TokenMatcher | None = None
+    """Owned by the engine from submission on; it closes it."""
+
+
+class FinishReason(StrEnum):
+    STOP = "stop"
+    LENGTH = "length"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Milliseconds; `first_token_ms` and `total_ms` count from submission."""
+
+    queue_ms: float
+    swap_ms: float
+    first_token_ms: float
+    total_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class TokenEvent:
+    """A generated token, or the end. The token that ends a generation by itself (EOS) is not shown."""
+
+    token_id: int | None = None
+    finish: FinishReason | None = None
+    timings: Timings | None = None

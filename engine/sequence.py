@@ -1,0 +1,58 @@
+"""A request's mutable state inside the engine; only the scheduler changes it."""
+
+import time
+from dataclasses import dataclass, field
+
+from engine.request import FinishReason, SamplingParams, Timings, TokenMatcher
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One expert's part in a mixture: which content, how much of it, how many virtual tokens it brings."""
+
+    generation: str
+    name: str
+    weight: float
+    num_virtual: int
+
+
+@dataclass(slots=True)
+class Sequence:
+    id: int
+    prompt_ids: tuple[int, ...]
+    parts: tuple[Part, ...]
+    """In name order, which is also the order of their virtual tokens."""
+    sampling: SamplingParams
+    matcher: TokenMatcher | None
+    max_length: int
+    """Positions at which the sequence ends by length."""
+    submitted: float = field(default_factory=time.monotonic)
+    output_ids: list[int] = field(default_factory=list)
+    num_computed: int = 0
+    """Positions whose keys and values are in the cache."""
+    block_table: list[int] = field(default_factory=list)
+    admitted: float = 0.0
+    first_token: float = 0.0
+    swap_seconds: float = 0.0
+    finish: FinishReason | None = None
+
+    @property
+    def num_virtual(self) -> int:
+        return sum(part.num_virtual for part in self.parts)
+
+    @property
+    def length(self) -> int:
+        return self.num_virtual + len(self.prompt_ids) + len(self.output_ids)
+
+    @property
+    def generations(self) -> tuple[str, ...]:
+        return tuple(part.generation for part in self.parts)
+
+    def timings(self, now: float) -> Timings:
+        admitted, first = self.admitted or now, self.first_token or now
+        return Timings(
+            queue_ms=(admitted - self.submitted) * 1e3,
+            swap_ms=self.swap_seconds * 1e3,
+            first_token_ms=(first - self.submitted) * 1e3,
+            total_ms=(now - self.submitted) * 1e3,
+        )

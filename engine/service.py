@@ -1,0 +1,198 @@
+"""The engine's door for asyncio callers: load, start, submit, cancel, stop."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+
+import torch
+
+from adapters_store.fingerprint import base_fingerprint
+from adapters_store.package import HostAdapter
+from engine.config import EngineConfig
+from engine.delta_cache import DeltaCache
+from engine.errors import EngineOverloaded, PromptTooLong, TooManyExperts
+from engine.kv_blocks import BlockPool
+from engine.loop import Cancel, EngineLoop, Submit
+from engine.lowering import Lowering
+from engine.model.config import ModelConfig, read_config
+from engine.model.delta import Delta, LinearDelta
+from engine.model.transformer import Transformer
+from engine.model.weights import compute_dtype, load_transformer
+from engine.request import GenerationRequest, TokenEvent
+from engine.runner import Runner
+from engine.scheduler import Scheduler
+from engine.sequence import Part, Sequence
+from engine.stats import EngineStats
+
+KV_BUDGET_BYTES = 2 << 30
+
+
+class Generation:
+    """The events of one request, in order, up to the one with a finish reason; raises what ended it otherwise."""
+
+    def __init__(self, sequence: Sequence, cancel: Callable[[], None]) -> None:
+        self._sequence, self._cancel = sequence, cancel
+        self._events: asyncio.Queue[list[TokenEvent] | Exception] = asyncio.Queue()
+        self._loop = asyncio.get_running_loop()
+        self._ended = False
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        """Prompt ids and virtual tokens."""
+        return len(self._sequence.prompt_ids) + self._sequence.num_virtual
+
+    def cancel(self) -> None:
+        """Stop within one step; harmless when it has already ended."""
+        if not self._ended:
+            self._cancel()
+
+    def publish(self, news: list[TokenEvent] | Exception) -> None:
+        """Called from the engine thread. A caller whose event loop is gone no longer listens."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._events.put_nowait, news)
+
+    async def __aiter__(self) -> AsyncIterator[TokenEvent]:
+        while not self._ended:
+            news = await self._events.get()
+            if isinstance(news, Exception):
+                self._ended = True
+                raise news
+            for event in news:
+                self._ended = self._ended or event.finish is not None
+                yield event
+
+
+class Engine:
+    """One resident base, its slots and the thread that runs them."""
+
+    def __init__(
+        self, config: EngineConfig, shape: ModelConfig, model: Transformer, fingerprint: str, kv_blocks: int
+    ) -> None:
+        self.config, self.shape, self.fingerprint = config, shape, fingerprint
+        weights = {name: linear.kernel.dequantized for name, linear in model.linears.items()}
+        shapes = {name: (linear.b.shape[2], linear.a.shape[2]) for name, linear in model.linears.items()}
+        self._lowering = Lowering(
+            shapes,
+            lambda name: weights[name](),
+            shape.hidden_size,
+            config.max_rank,
+            config.max_virtual_tokens,
+        )
+        self._deltas = DeltaCache(self._lower, config.adapter_cache_bytes)
+        blocks = BlockPool(kv_blocks, config.block_size)
+        self._loop = EngineLoop(Scheduler(config, blocks, shape.vocab_size, shape.eos_ids), Runner(config, model))
+        self._ids = itertools.count(1)
+
+    @classmethod
+    def load(cls, config: EngineConfig) -> "Engine":
+        """Read and quantize the base; raises UnsupportedModel."""
+        shape = read_config(config.base)
+        config = replace(config, max_context=min(config.max_context or shape.max_positions, shape.max_positions))
+        kv_blocks = config.kv_blocks or _affordable_blocks(config, shape)
+        if kv_blocks * config.block_size < config.max_context:
+            raise ValueError(
+                f"{kv_blocks} KV blocks of {config.block_size} hold less than one context of {config.max_context}"
+            )
+        return cls(
+            config,
+            shape,
+            load_transformer(config, shape, kv_blocks),
+            base_fingerprint(config.base),
+            kv_blocks,
+        )
+
+    def start(self) -> None:
+        self._loop.start()
+
+    def stop(self) -> None:
+        self._loop.stop()
+
+    @property
+    def is_healthy(self) -> bool:
+        return self._loop.is_running
+
+    @property
+    def device(self) -> str:
+        return self.config.device
+
+    @property
+    def quantization(self) -> str:
+        return self.config.quantization
+
+    @property
+    def num_logits(self) -> int:
+        return self.shape.vocab_size
+
+    def stats(self) -> EngineStats:
+        return self._loop.snapshot()
+
+    def check_capacity(self) -> None:
+        """Raises EngineOverloaded when another request would exceed the queue."""
+        queued = self._loop.num_queued
+        if queued >= self.config.max_queue:
+            raise EngineOverloaded(queued, self.config.max_queue)
+
+    async def submit(self, request: GenerationRequest) -> Generation:
+        """Lower the request's adapters if need be and queue it.
+
+        Raises EngineOverloaded, PromptTooLong, TooManyExperts, AdapterIncompatible or EngineStopped; the request's
+        matcher is closed then.
+        """
+        try:
+            self.check_capacity()
+            if len(request.experts) > self.config.num_slots:
+                raise TooManyExperts(len(request.experts), self.config.num_slots)
+            uses = sorted(request.experts, key=lambda use: use.adapter.manifest.name)
+            deltas = tuple([await asyncio.to_thread(self._deltas.get, use.adapter) for use in uses])
+            sequence = self._sequence(request, deltas, [use.weight for use in uses])
+            generation = Generation(sequence, lambda: self._cancel(sequence.id))
+            self._loop.send(Submit(sequence, deltas, generation.publish))
+        except BaseException:
+            if request.matcher:
+                request.matcher.close()
+            raise
+        return generation
+
+    def _sequence(self, request: GenerationRequest, deltas: tuple[Delta, ...], weights: list[float]) -> Sequence:
+        parts = tuple(Part(d.generation, d.name, w, d.num_virtual) for d, w in zip(deltas, weights, strict=True))
+        length = len(request.prompt_ids) + sum(part.num_virtual for part in parts)
+        if length >= self.config.max_context:
+            raise PromptTooLong(length, self.config.max_context - 1)
+        return Sequence(
+            id=next(self._ids),
+            prompt_ids=request.prompt_ids,
+            parts=parts,
+            sampling=request.sampling,
+            matcher=request.matcher,
+            max_length=self.config.max_context,
+        )
+
+    def _cancel(self, sequence_id: int) -> None:
+        if self._loop.is_running:
+            self._loop.send(Cancel(sequence_id))
+
+    def _lower(self, adapter: HostAdapter) -> Delta:
+        """Lowered, and laid out as the slots are, so that a swap is nothing but copies."""
+        delta = self._lowering.lower(adapter)
+        dtype, pinned = compute_dtype(self.config), self.config.device != "cpu"
+
+        def place(tensor: torch.Tensor | None) -> torch.Tensor | None:
+            if tensor is None:
+                return None
+            placed = tensor.to(dtype).contiguous()
+            return placed.pin_memory() if pinned else placed
+
+        linears = {
+            name: LinearDelta(place(part.a), place(part.b), place(part.g), place(part.c))
+            for name, part in delta.linears.items()
+        }
+        return replace(delta, linears=linears, prompt=place(delta.prompt))
+
+
+def _affordable_blocks(config: EngineConfig, shape: ModelConfig) -> int:
+    """Enough for a full batch of full contexts, within the budget, and never less than one context."""
+    width = 2 * shape.num_layers * shape.num_kv_heads * shape.head_dim * compute_dtype(config).itemsize
+    per_context = -(-config.max_context // config.block_size)
+    affordable = KV_BUDGET_BYTES // (width * config.block_size)
+    return max(per_context, min(per_context * config.max_batch, affordable))

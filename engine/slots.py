@@ -1,0 +1,52 @@
+"""Which adapter sits in which device slot: pins, least-recently-used eviction. Integers and names only."""
+
+from collections import OrderedDict
+from collections.abc import Iterable
+
+
+class AdapterSlots:
+    """A slot holds one generation. A pinned one is in use by a running sequence and is never evicted."""
+
+    def __init__(self, num_slots: int) -> None:
+        self.num_slots = num_slots
+        self._slot_of: OrderedDict[str, int] = OrderedDict()  # least recently used first
+        self._pins: dict[str, int] = {}
+        self._free = list(range(num_slots - 1, -1, -1))
+
+    @property
+    def resident(self) -> tuple[str, ...]:
+        return tuple(self._slot_of)
+
+    def slot_of(self, generation: str) -> int:
+        return self._slot_of[generation]
+
+    def acquire(self, generations: Iterable[str]) -> list[tuple[int, str]] | None:
+        """Pin them all and return the (slot, generation) pairs to upload, or change nothing and return None."""
+        wanted = list(dict.fromkeys(generations))
+        missing = [generation for generation in wanted if generation not in self._slot_of]
+        idle = [held for held in self._slot_of if not self._pins.get(held) and held not in wanted]
+        if len(missing) > len(self._free) + len(idle):
+            return None
+        for generation in wanted:
+            self._pins[generation] = self._pins.get(generation, 0) + 1
+        uploads = []
+        for generation in missing:
+            slot = self._free.pop() if self._free else self._slot_of.pop(idle.pop(0))
+            self._slot_of[generation] = slot
+            uploads.append((slot, generation))
+        for generation in wanted:
+            self._slot_of.move_to_end(generation)
+        return uploads
+
+    def release(self, generations: Iterable[str]) -> None:
+        """Take back one pin of each; the adapters stay resident until their slot is needed."""
+        for generation in dict.fromkeys(generations):
+            self._pins[generation] -= 1
+            if not self._pins[generation]:
+                del self._pins[generation]
+
+    def check_integrity(self) -> None:
+        assert sorted([*self._free, *self._slot_of.values()]) == list(range(self.num_slots)), (
+            "a slot is lost or held twice"
+        )
+        assert set(self._pins) <= set(self._slot_of), "an evicted adapter is pinned"

@@ -1,0 +1,26 @@
+"""Counters and gauges as plain numbers; whoever exports them turns them into metrics."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class EngineStats:
+    """A snapshot. Counters only grow; gauges describe the moment of the snapshot."""
+
+    steps: int = 0
+    prompt_tokens: int = 0
+    generated_tokens: int = 0
+    preemptions: int = 0
+    swaps: int = 0
+    swap_seconds: list[float] = field(default_factory=list)
+    """Duration of each upload since the previous snapshot."""
+    running: int = 0
+    queued: int = 0
+    num_slots: int = 0
+    slots_used: int = 0
+    resident: tuple[str, ...] = ()
+    """Names of the experts that sit in slots."""
+    kv_blocks_used: int = 0
+    kv_blocks_total: int = 0
+    memory_bytes: dict[str, int] = field(default_factory=dict)
+    """By kind: base, slots, kv."""

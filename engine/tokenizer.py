@@ -1,0 +1,82 @@
+"""Text to ids and back, at the edge: the engine's loop never touches text."""
+
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from engine.model.config import read_config
+
+REPLACEMENT = "\ufffd"
+
+
+class Tokenizer:
+    """The base's tokenizer and chat template. Text of a message never becomes a control token."""
+
+    def __init__(self, hf: PreTrainedTokenizerBase, eos_ids: frozenset[int]) -> None:
+        self.hf, self.eos_ids = hf, eos_ids
+
+    @classmethod
+    def load(cls, directory: Path) -> "Tokenizer":
+        """From files on disk only."""
+        hf = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+        return cls(hf, read_config(directory).eos_ids)
+
+    def __len__(self) -> int:
+        return len(self.hf)
+
+    def encode_chat(self, messages: Sequence[tuple[str, str]], thinking: bool = False) -> tuple[int, ...]:
+        """Ids of (role, content) messages up to where the assistant speaks.
+
+        The template is rendered with a mark in place of each content; contents are encoded apart from it, with special
+        tokens taken as plain text, and put where the marks are.
+        """
+        marks = [f"\u27e8{secrets.token_hex(16)}\u27e9" for _ in messages]
+        rendered = self.hf.apply_chat_template(
+            [{"role": role, "content": mark} for (role, _), mark in zip(messages, marks, strict=True)],
+            tokenize=False,
+            add_generation_prompt=True,
+            enable_thinking=thinking,
+        )
+        assert isinstance(rendered, str)
+        ids: list[int] = []
+        for mark, (_, content) in zip(marks, messages, strict=True):
+            before, rendered = rendered.split(mark)
+            ids += self.hf.encode(before, add_special_tokens=False)
+            ids += self.encode_text(content)
+        return tuple(ids + self.hf.encode(rendered, add_special_tokens=False))
+
+    def encode_text(self, text: str) -> list[int]:
+        """Plain text; what looks like a special token is only its letters."""
+        return list(self.hf.encode(text, add_special_tokens=False, split_special_tokens=True))
+
+    def decoder(self) -> "IncrementalDecoder":
+        return IncrementalDecoder(self.hf)
+
+
+class IncrementalDecoder:
+    """Ids in, text out as soon as it is certain: a character split over tokens appears with its last one."""
+
+    def __init__(self, hf: PreTrainedTokenizerBase) -> None:
+        self._hf = hf
+        self._held: list[int] = []
+
+    def push(self, token_id: int) -> str:
+        self._held.append(token_id)
+        text = self._decoded()
+        if text.endswith(REPLACEMENT) and len(self._held) < 8:
+            return ""
+        self._held.clear()
+        return text
+
+    def flush(self) -> str:
+        """What is left of an unfinished character."""
+        text = self._decoded()
+        self._held.clear()
+        return text
+
+    def _decoded(self) -> str:
+        text = self._hf.decode(self._held, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        assert isinstance(text, str)
+        return text

@@ -1,0 +1,134 @@
+"""What the lowering does not know it refuses, by the name of the key or tensor."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from adapters_store.package import HostAdapter
+from engine.errors import AdapterIncompatible
+from engine.lowering import PREFIX, Lowering
+from tests.unit.engine.models import Reference
+
+Q = f"{PREFIX}layers.0.self_attn.q_proj"
+
+
+@pytest.fixture
+def lowering() -> Lowering:
+    shapes = {}
+    for layer in range(2):
+        for name, shape in {
+            "self_attn.q_proj": (64, 64),
+            "self_attn.k_proj": (32, 64),
+            "self_attn.v_proj": (32, 64),
+            "self_attn.o_proj": (64, 64),
+            "mlp.gate_proj": (96, 64),
+            "mlp.up_proj": (96, 64),
+            "mlp.down_proj": (64, 96),
+        }.items():
+            shapes[f"layers.{layer}.{name}"] = shape
+    return Lowering(shapes, lambda name: torch.ones(shapes[name]), hidden=64, max_rank=16, max_virtual=8)
+
+
+def configured(adapter: HostAdapter, **keys: Any) -> HostAdapter:
+    return replace(adapter, config={**adapter.config, **keys})
+
+
+def with_tensors(adapter: HostAdapter, change: Callable[[dict[str, torch.Tensor]], None]) -> HostAdapter:
+    tensors = dict(adapter.tensors)
+    change(tensors)
+    return replace(adapter, tensors=tensors)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("modules_to_save", ["lm_head"]),
+        ("bias", "all"),
+        ("init_lora_weights", "pissa"),
+        ("init_lora_weights", "olora"),
+        ("fan_in_fan_out", True),
+        ("lora_bias", True),
+        ("alora_invocation_tokens", [5]),
+        ("layer_replication", [[0, 2]]),
+        ("trainable_token_indices", [3]),
+        ("use_qalora", True),
+        ("a_key_of_next_year", {"on": True}),
+        ("rank_pattern", {r"layers\.[01]\.self_attn": 4}),
+    ],
+)
+def test_a_configuration_with_another_meaning_is_refused_by_its_key(
+    lowering: Lowering, references: dict[str, Reference], key: str, value: object
+) -> None:
+    adapter = configured(references["lora"].adapter, **{key: value})
+    with pytest.raises(AdapterIncompatible, match=key):
+        lowering.lower(adapter)
+
+
+@pytest.mark.parametrize("kind", ["LOKR", "LOHA", "PROMPT_TUNING", None, "lora"])
+def test_an_unknown_kind_is_refused_by_name(
+    lowering: Lowering, references: dict[str, Reference], kind: str | None
+) -> None:
+    with pytest.raises(AdapterIncompatible, match="peft_type"):
+        lowering.lower(configured(references["lora"].adapter, peft_type=kind))
+
+
+def test_a_dora_that_calls_itself_lora_is_refused(lowering: Lowering, references: dict[str, Reference]) -> None:
+    with pytest.raises(AdapterIncompatible, match="magnitude_vector"):
+        lowering.lower(configured(references["dora"].adapter, use_dora=False))
+
+
+def test_a_lora_that_calls_itself_dora_is_refused(lowering: Lowering, references: dict[str, Reference]) -> None:
+    with pytest.raises(AdapterIncompatible, match="lacks its tensor 'magnitude_vector'"):
+        lowering.lower(configured(references["lora"].adapter, use_dora=True))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"{PREFIX}embed_tokens.lora_embedding_A",
+        "base_model.model.lm_head.lora_A.weight",
+        f"{PREFIX}layers.9.self_attn.q_proj.lora_A.weight",
+        f"{Q}.hada_w1_a",
+        "q_proj.lora_A.weight",
+    ],
+)
+def test_a_tensor_without_a_place_is_refused_by_name(
+    lowering: Lowering, references: dict[str, Reference], name: str
+) -> None:
+    adapter = with_tensors(references["lora"].adapter, lambda tensors: tensors.update({name: torch.zeros(4, 64)}))
+    with pytest.raises(AdapterIncompatible, match=name):
+        lowering.lower(adapter)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_values_that_are_not_finite_are_refused(
+    lowering: Lowering, references: dict[str, Reference], value: float
+) -> None:
+    adapter = with_tensors(
+        references["lora"].adapter, lambda t: t.update({f"{Q}.lora_A.weight": torch.full((4, 64), value)})
+    )
+    with pytest.raises(AdapterIncompatible, match="not finite"):
+        lowering.lower(adapter)
+
+
+def test_a_wrong_shape_is_refused_with_both_shapes(lowering: Lowering, references: dict[str, Reference]) -> None:
+    adapter = with_tensors(references["lora"].adapter, lambda t: t.update({f"{Q}.lora_B.weight": torch.zeros(63, 4)}))
+    with pytest.raises(AdapterIncompatible, match=r"\[63, 4\].*\[64, 4\]"):
+        lowering.lower(adapter)
+
+
+def test_a_rank_above_the_limit_is_refused_with_the_limit(lowering: Lowering, references: dict[str, Reference]) -> None:
+    lowering.max_rank = 3
+    with pytest.raises(AdapterIncompatible, match="limit of 3"):
+        lowering.lower(references["lora"].adapter)
+
+
+def test_a_soft_prompt_of_another_width_or_length_is_refused(
+    lowering: Lowering, references: dict[str, Reference]
+) -> None:
+    for prompt, fault in ((torch.zeros(5, 32), "needs"), (torch.zeros(9, 64), "limit is 8")):
+        with pytest.raises(AdapterIncompatible, match=fault):
+            lowering.lower(replace(references["ia3"].adapter, soft_prompt=prompt))

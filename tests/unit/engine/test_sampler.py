@@ -1,0 +1,143 @@
+"""Draws follow the masked distribution, whatever path they take, and a seed fixes them."""
+
+from collections import Counter
+from collections.abc import Sequence as Ids
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from engine.errors import GrammarDeadEnd
+from engine.request import SamplingParams
+from engine.sampler import sample, truncate
+from engine.sequence import Sequence
+
+LOGITS = torch.tensor([2.0, 1.0, 0.5, 0.0, -1.0, 3.0])
+
+
+class AllowedSet:
+    """A grammar of one step: a set of ids. Counts how often the whole mask is asked for."""
+
+    is_complete = False
+    must_stop = False
+
+    def __init__(self, *allowed: int, size: int = len(LOGITS)) -> None:
+        self.allowed, self.size, self.masks = set(allowed), size, 0
+
+    def allows(self, token_id: int) -> bool:
+        return token_id in self.allowed
+
+    def first_allowed(self, token_ids: Ids[int]) -> int | None:
+        return next((token for token in token_ids if token in self.allowed), None)
+
+    def mask(self) -> NDArray[np.bool_]:
+        self.masks += 1
+        return np.array([token in self.allowed for token in range(self.size)])
+
+    def accept(self, token_id: int) -> None:
+        assert self.allows(token_id)
+
+    def close(self) -> None:
+        pass
+
+
+def draw(matcher: AllowedSet | None = None, logits: torch.Tensor = LOGITS, output: Ids[int] = (), **params: Any) -> int:
+    sampling = SamplingParams(**params)
+    return sample(logits.clone(), Sequence(1, (0, 1), (), sampling, matcher, 100, output_ids=list(output)))
+
+
+def frequencies(count: int, matcher: AllowedSet | None = None, **params: Any) -> torch.Tensor:
+    found = Counter(draw(matcher, seed=seed, **params) for seed in range(count))
+    return torch.tensor([found[token] / count for token in range(len(LOGITS))])
+
+
+def test_greedy_takes_the_likeliest_token() -> None:
+    assert draw() == 5
+
+
+def test_greedy_under_a_grammar_takes_the_likeliest_allowed_token() -> None:
+    assert draw(AllowedSet(1, 3, 4)) == 1
+
+
+def test_greedy_finds_an_allowed_token_beyond_the_span_verified_first() -> None:
+    logits = torch.arange(500.0)
+    assert draw(AllowedSet(7, size=500), logits) == 7
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.5])
+def test_free_draws_follow_the_softmax(temperature: float) -> None:
+    expected = torch.softmax(LOGITS / temperature, -1)
+    assert (frequencies(4000, temperature=temperature) - expected).abs().max() < 0.03
+
+
+@pytest.mark.parametrize("allowed", [(0, 1, 2, 3), (3, 4), (4,)])
+def test_draws_under_a_grammar_follow_the_masked_softmax(allowed: tuple[int, ...]) -> None:
+    masked = torch.full_like(LOGITS, -torch.inf)
+    masked[list(allowed)] = LOGITS[list(allowed)]
+    expected = torch.softmax(masked, -1)
+    assert (frequencies(4000, AllowedSet(*allowed), temperature=1.0) - expected).abs().max() < 0.03
+
+
+def test_truncation_keeps_the_nucleus_of_the_allowed_tokens_not_of_all() -> None:
+    """Taking the nucleus first would leave token 5 alone, which the grammar forbids."""
+    found = frequencies(500, AllowedSet(0, 1, 4), temperature=1.0, top_p=0.8)
+    assert found[0] > 0.5 and found[1] > 0.1 and found[4] == 0 and found[5] == 0
+
+
+def test_top_k_counts_allowed_tokens() -> None:
+    found = frequencies(300, AllowedSet(1, 2, 3, 4), temperature=1.0, top_k=2)
+    assert set(found.nonzero().flatten().tolist()) == {1, 2}
+
+
+def test_an_unlikely_allowed_token_is_found_through_the_mask() -> None:
+    logits = torch.zeros(400)
+    logits[399] = -30
+    matcher = AllowedSet(399, size=400)
+    assert draw(matcher, logits, temperature=1.0, seed=4) == 399
+    assert matcher.masks == 1
+
+
+def test_a_grammar_without_a_way_on_is_an_error_not_a_token() -> None:
+    choices: list[dict[str, Any]] = [{}, {"temperature": 1.0}, {"temperature": 1.0, "top_k": 2}]
+    for params in choices:
+        with pytest.raises(GrammarDeadEnd):
+            draw(AllowedSet(), **params)
+
+
+def test_ids_that_do_not_exist_are_never_drawn() -> None:
+    logits = torch.full((50,), -torch.inf)
+    logits[3] = 0
+    assert {draw(None, logits, temperature=2.0, seed=seed) for seed in range(50)} == {3}
+
+
+def test_a_seed_gives_one_answer_and_each_place_its_own_draw() -> None:
+    assert len({draw(temperature=1.0, seed=9) for _ in range(20)}) == 1
+    assert len({draw(temperature=1.0, seed=9, output=[1] * place) for place in range(40)}) > 1
+    assert len({draw(temperature=1.5) for _ in range(200)}) > 1
+
+
+def test_the_repetition_penalty_lowers_what_was_seen() -> None:
+    assert draw(logits=torch.tensor([1.0, 2.0, 1.5]), repetition_penalty=2.0) == 2
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.floats(-8, 8), min_size=2, max_size=30),
+    st.integers(0, 10),
+    st.floats(0.05, 1.0),
+    st.floats(0.0, 0.9),
+)
+def test_truncation_keeps_a_head_of_the_ranking_as_small_as_asked(
+    values: list[float], k: int, p: float, m: float
+) -> None:
+    probabilities = torch.softmax(torch.tensor(values), -1)
+    kept = truncate(probabilities.clone(), SamplingParams(temperature=1.0, top_k=k, top_p=p, min_p=m))
+    alive = kept > 0
+    assert alive[probabilities.argmax()]
+    assert probabilities[alive].min() >= probabilities[~alive].max() if (~alive).any() else True
+    assert alive.sum() <= k or k == 0
+    assert (probabilities[alive] >= m * probabilities.max() * (1 - 1e-5)).all()

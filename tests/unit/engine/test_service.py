@@ -1,0 +1,141 @@
+"""The engine as its callers see it: limits, cancellation, seeds, and what happens when it ends or dies."""
+
+import asyncio
+
+import pytest
+import torch
+
+from engine.errors import EngineOverloaded, EngineStopped, GrammarDeadEnd, PromptTooLong, TooManyExperts
+from engine.request import FinishReason, GenerationRequest, SamplingParams
+from engine.service import Engine
+from tests.unit.engine.conftest import MakeEngine
+from tests.unit.engine.helpers import ask
+from tests.unit.engine.models import Reference
+from tests.unit.engine.test_sampler import AllowedSet
+
+VOCAB = 97
+
+
+def endless(**sampling: object) -> GenerationRequest:
+    """A request that only its length ends: the small base seldom says its end token when it is greedy."""
+    params = SamplingParams(max_tokens=110, **sampling)  # type: ignore[arg-type]
+    return GenerationRequest("endless", (8, 9), (), params, EverythingBut(5))
+
+
+class EverythingBut(AllowedSet):
+    """A grammar that allows every token but one and is never complete."""
+
+    def __init__(self, refused: int) -> None:
+        super().__init__(*(set(range(VOCAB)) - {refused}), size=VOCAB)
+        self.closed = 0
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+async def test_a_prompt_that_leaves_no_room_is_refused_with_the_numbers(make_engine: MakeEngine) -> None:
+    with pytest.raises(PromptTooLong, match="128 tokens, the limit is 127"):
+        await ask(make_engine(), [7] * 128)
+
+
+async def test_more_experts_than_slots_are_refused(make_engine: MakeEngine, references: dict[str, Reference]) -> None:
+    with pytest.raises(TooManyExperts, match="2 experts at once, the server has 1"):
+        await ask(make_engine(num_slots=1), [7], [(references["lora"], 1.0), (references["dora"], 1.0)])
+
+
+async def test_a_full_queue_refuses_before_any_work(make_engine: MakeEngine) -> None:
+    engine = make_engine(max_queue=2, max_batch=1)
+    running = []
+    with pytest.raises(EngineOverloaded, match="the limit is 2"):
+        for _ in range(8):
+            running.append(await engine.submit(endless()))
+    for generation in running:
+        generation.cancel()
+
+
+async def test_cancelling_ends_the_stream_and_frees_the_cache(make_engine: MakeEngine) -> None:
+    engine, request = make_engine(), endless()
+    generation = await engine.submit(request)
+    seen = []
+    async for event in generation:
+        seen.append(event)
+        if len(seen) == 2:
+            generation.cancel()
+    assert seen[-1].finish is FinishReason.CANCELLED and len(seen) < 110
+    assert engine.stats().kv_blocks_used == 0 and engine.stats().running == 0
+    assert isinstance(request.matcher, EverythingBut) and request.matcher.closed == 1
+
+
+async def test_a_seed_gives_one_answer_whatever_else_runs(
+    make_engine: MakeEngine, references: dict[str, Reference]
+) -> None:
+    engine = make_engine()
+    alone = (await ask(engine, [8, 9], temperature=1.2, seed=3)).ids
+    crowd = [ask(engine, [7, n], [(references["dora"], 1.0)], temperature=1.0, seed=n) for n in range(6, 16)]
+    together = await asyncio.gather(ask(engine, [8, 9], temperature=1.2, seed=3), *crowd)
+    assert together[0].ids == alone
+
+
+async def test_timings_tell_the_swap_and_a_second_use_needs_none(
+    make_engine: MakeEngine, references: dict[str, Reference]
+) -> None:
+    engine = make_engine()
+    first = await ask(engine, [8, 9], [(references["lora"], 1.0)])
+    again = await ask(engine, [8, 9], [(references["lora"], 1.0)])
+    assert first.timings and first.timings.swap_ms > 0
+    assert again.timings and again.timings.swap_ms == 0
+    assert 0 <= first.timings.queue_ms <= first.timings.first_token_ms <= first.timings.total_ms
+    stats = engine.stats()
+    assert stats.swaps == 1 and stats.resident == ("lora",) and stats.slots_used == 1
+
+
+async def test_a_grammar_without_a_way_on_fails_its_request_alone(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    with pytest.raises(GrammarDeadEnd):
+        await ask(engine, [8, 9], matcher=AllowedSet(size=VOCAB))
+    assert (await ask(engine, [8, 9])).finish
+    assert engine.is_healthy
+
+
+async def test_stopping_fails_what_runs_and_what_comes_later(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    generation = await engine.submit(endless())
+    await asyncio.to_thread(engine.stop)
+    with pytest.raises(EngineStopped):
+        async for _ in generation:
+            pass
+    with pytest.raises(EngineStopped):
+        await ask(engine, [8])
+    assert not engine.is_healthy
+
+
+async def test_a_crash_of_the_thread_fails_everyone_and_shows_in_the_health(
+    make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = make_engine()
+    first, second = await engine.submit(endless()), await engine.submit(endless())
+
+    def broken(*_: object) -> torch.Tensor:
+        raise RuntimeError("the device is gone")
+
+    monkeypatch.setattr(engine._loop.runner, "forward", broken)
+    for generation in (first, second):
+        with pytest.raises(EngineStopped, match="the device is gone"):
+            async for _ in generation:
+                pass
+    assert not engine.is_healthy
+    with pytest.raises(EngineStopped, match="the device is gone"):
+        await ask(engine, [8])
+
+
+async def test_int8_serves_every_kind(make_engine: MakeEngine, references: dict[str, Reference]) -> None:
+    engine: Engine = make_engine(quantization="int8")
+    for reference in references.values():
+        answer = await ask(engine, [8, 9, 10], [(reference, 1.0)])
+        assert answer.finish in (FinishReason.STOP, FinishReason.LENGTH)
+    memory = engine.stats().memory_bytes
+    assert set(memory) == {"base", "slots", "kv"} and min(memory.values()) > 0
+
+
+async def test_bf16_runs_on_a_cpu_too(make_engine: MakeEngine, references: dict[str, Reference]) -> None:
+    assert (await ask(make_engine(quantization="bf16"), [8, 9], [(references["dora"], 1.0)])).finish
