@@ -1,0 +1,1 @@
+"""Makes the embedded base and its experts; meets the server only through the file formats."""

@@ -1,0 +1,73 @@
+"""Cypher: one query over the graph schema that the prompt gives as pattern lines."""
+
+from dataclasses import dataclass
+
+from training.tasks.example import Example, listed
+from training.words import Words
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """Node labels with their properties, and edges (source, relation, target)."""
+
+    properties: dict[str, tuple[str, ...]]
+    edges: tuple[tuple[str, str, str], ...]
+
+    def lines(self) -> str:
+        nodes = [f"(:{label} {{{', '.join(names)}}})" for label, names in self.properties.items()]
+        return "\n".join([*nodes, *(f"(:{a})-[:{r}]->(:{b})" for a, r, b in self.edges)])
+
+
+def draw_graph(words: Words) -> Graph:
+    labels = words.distinct(words.label, words.pick(2, 2, 3))
+    properties = {
+        label: tuple(words.distinct(words.pick(words.text_column, words.number_column), words.pick(1, 2)))
+        for label in labels
+    }
+    pairs = [(a, b) for a in labels for b in labels if a != b]
+    words.rng.shuffle(pairs)
+    chosen = pairs[: words.pick(1, 2, 2, 3)]
+    relations = words.distinct(words.relation, len(chosen))
+    return Graph(properties, tuple((a, r, b) for (a, b), r in zip(chosen, relations, strict=True)))
+
+
+def which_relation(words: Words, graph: Graph) -> Example:
+    """The skill under every hop: which relationship leads from one label to another."""
+    a, relation, b = words.pick(*graph.edges)
+    said = words.pick(
+        f"Which relationship joins {a} and {b}?", f"How is {a} linked to {b}?", f"What leads from {a} to {b}?"
+    )
+    return Example(f"{graph.lines()}\n{said}", f"-[:{relation}]->", (f"{a} {relation} {b}",))
+
+
+def draw(words: Words) -> Example:
+    graph = draw_graph(words)
+    a, relation, b = words.pick(*graph.edges)
+    kind = words.rng.random()
+    prop = words.pick(*graph.properties[a])
+    other = words.pick(*graph.properties[b])
+    value = words.pick(words.place, words.first_name)()
+    if kind < 0.15:
+        said = words.pick(f"How many {a} nodes are there?", f"Count the {a} nodes.", f"Number of {a} nodes?")
+        query, loose = f"MATCH (a:{a}) RETURN count(a);", f"count of {a}"
+    elif kind < 0.35:
+        taken = words.rng.sample(graph.properties[a], words.rng.randint(1, len(graph.properties[a])))
+        said = words.pick(f"Show the {listed(taken)} of every {a}.", f"List {listed(taken)} of all {a} nodes.")
+        query = f"MATCH (a:{a}) RETURN {', '.join(f'a.{name}' for name in taken)};"
+        loose = f"{' and '.join(taken)} of {a}"
+    elif kind < 0.55:
+        said = words.pick(f"Find the {a} with {prop} {value}.", f"Which {a} has {prop} {value}?")
+        query, loose = f"MATCH (a:{a} {{{prop}: '{value}'}}) RETURN a;", f"{a} where {prop} is {value}"
+    elif kind < 0.8:
+        said = words.pick(
+            f"Show the {other} of each {b} that the {a} with {prop} {value} leads to.",
+            f"For the {a} with {prop} {value}, list the {other} of each linked {b}.",
+        )
+        query = f"MATCH (a:{a} {{{prop}: '{value}'}})-[:{relation}]->(b:{b}) RETURN b.{other};"
+        loose = f"from {a} where {prop} is {value} by {relation} to {b}, {other}"
+    else:
+        said = words.pick(f"How many {b} nodes does each {a} lead to?", f"Count the {b} nodes linked to each {a}.")
+        query = f"MATCH (a:{a})-[:{relation}]->(b:{b}) RETURN a, count(b);"
+        loose = f"from each {a} by {relation} to {b}, count"
+    question = words.pick("", "", "", "Cypher: ", "Write a Cypher query: ") + said
+    return Example(f"{graph.lines()}\n{question}", query, (loose,))

@@ -1,0 +1,41 @@
+"""What every task yields: a prompt, the strict answer an expert gives, and the base's looser ways to say it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from training.words import Words
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One exchange. `answer` is the only right strict form; each text of `loose` has the same content."""
+
+    prompt: str
+    answer: str
+    loose: tuple[str, ...]
+
+
+Draw = Callable[[Words], Example]
+
+
+def listed(words: list[str], joiner: str = "and") -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + f" {joiner} {words[-1]}"
+
+
+def framed(words: Words, instruction: str, text: str) -> str:
+    """An instruction and the text it is about, in one of the ways people put them together."""
+    if words.chance(0.15):
+        instruction = "Please " + instruction[0].lower() + instruction[1:]
+    if words.chance(0.1):
+        instruction = instruction[0].lower() + instruction[1:]
+    style = words.rng.random()
+    if style < 0.5:
+        return f"{instruction}: {text}"
+    if style < 0.65:
+        return f"{instruction}:\n{text}"
+    if style < 0.75:
+        return f'{instruction}: "{text}"'
+    if style < 0.85:
+        return f"{instruction}. {text}"
+    return f"{text}\n{instruction}."

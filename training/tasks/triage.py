@@ -1,0 +1,272 @@
+"""Ticket classification: a support message, and one of six labels as the whole answer."""
+
+import zlib
+
+from training.tasks.example import Example, framed
+from training.words import HELD_OUT_ONE_IN, Words
+
+# label -> (beginnings, ends): any beginning goes with any end of its own row.
+PHRASES: dict[str, tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]] = {
+    "billing": (
+        (
+            ("I was charged", "You charged me", "My card was charged", "My bank account was debited"),
+            (
+                "twice",
+                "two times",
+                "too much",
+                "for something I never bought",
+                "the wrong amount",
+                "again this month",
+                "three times",
+            ),
+        ),
+        (
+            ("The invoice", "My last bill", "The receipt", "This month's invoice", "The payment page"),
+            (
+                "shows the wrong amount",
+                "is higher than agreed",
+                "has the wrong tax",
+                "lists a fee I do not know",
+                "asks for money I already paid",
+            ),
+        ),
+        (
+            ("Please send me", "I need", "Where can I find", "Could I get"),
+            (
+                "an invoice",
+                "a copy of my bill",
+                "a receipt for my payment",
+                "my tax invoice",
+                "the bill for March",
+            ),
+        ),
+        (
+            ("The discount", "My coupon", "The promo code"),
+            ("was not taken off the price", "is missing from my invoice", "did not lower my bill"),
+        ),
+    ),
+    "shipping": (
+        (
+            ("My parcel", "My package", "The delivery", "My order", "The box I ordered"),
+            (
+                "has not arrived",
+                "is late",
+                "still has not come",
+                "is stuck in customs",
+                "went to the wrong address",
+                "was delivered to my neighbour",
+                "has been on the way for two weeks",
+                "was left in the rain by the courier",
+            ),
+        ),
+        (
+            ("Where is", "When will I get", "How do I track", "Can you tell me where to find"),
+            ("my parcel", "my package", "my delivery", "the box you sent", "my shipment"),
+        ),
+        (
+            ("The tracking number", "The tracking page", "The courier"),
+            (
+                "shows nothing",
+                "says it is lost",
+                "never came",
+                "has not moved for days",
+                "does not know my address",
+            ),
+        ),
+    ),
+    "technical": (
+        (
+            ("The app", "Your website", "The program", "The mobile app", "The page"),
+            (
+                "crashes when I open it",
+                "freezes all the time",
+                "shows an error",
+                "does not load",
+                "is very slow since the update",
+                "shows a blank screen",
+                "stops working after a minute",
+                "gives error 500",
+            ),
+        ),
+        (
+            ("The search button", "The export", "The upload", "The video player", "The printer driver"),
+            ("does nothing", "is broken", "fails with an error", "crashes", "does not work on my phone"),
+        ),
+        (
+            ("After the last update", "Since yesterday", "On my new phone", "In my browser"),
+            (
+                "the app crashes",
+                "nothing loads",
+                "the screen stays black",
+                "I get an error message",
+                "the sound does not work",
+            ),
+        ),
+    ),
+    "account": (
+        (
+            ("I forgot", "I lost", "How do I reset", "I want to change", "Please reset"),
+            ("my password", "my user name", "my login", "my pin", "the password of my account"),
+        ),
+        (
+            ("I cannot log in", "I can't sign in", "I am locked out", "Login fails"),
+            (
+                "to my account",
+                "since I changed my phone",
+                "with my email",
+                "after three tries",
+                "even with the right password",
+            ),
+        ),
+        (
+            ("Please delete", "I want to close", "How can I delete", "Please update", "How do I change"),
+            (
+                "my account",
+                "my profile",
+                "the email of my account",
+                "my user profile",
+                "the name on my account",
+            ),
+        ),
+    ),
+    "returns": (
+        (
+            (
+                "I want to return",
+                "How do I return",
+                "I would like to send back",
+                "Can I exchange",
+                "I need to send back",
+            ),
+            (
+                "the shoes",
+                "this lamp",
+                "the jacket",
+                "my order",
+                "a gift",
+                "the chair I bought",
+                "two shirts",
+                "the phone case",
+            ),
+        ),
+        (
+            ("The shirt", "The jacket", "The lamp", "The chair", "The item", "The vase"),
+            (
+                "is too small, I want another size",
+                "arrived broken and I want my money back",
+                "is the wrong colour, please exchange it",
+                "does not fit, I want to return it",
+                "is damaged and I want a refund",
+            ),
+        ),
+        (
+            ("When do I get", "I am waiting for", "I sent it back, where is", "Please give me"),
+            ("my refund", "my money back", "the refund for the shoes", "a full refund", "the return label"),
+        ),
+    ),
+    "feedback": (
+        (
+            ("I love", "I really like", "We all enjoy", "I am very happy with", "Thank you for"),
+            (
+                "your service",
+                "the new design",
+                "your shop",
+                "the friendly staff",
+                "this product",
+                "the great support",
+            ),
+        ),
+        (
+            ("Great", "Wonderful", "Excellent", "Really nice", "Fantastic"),
+            ("job", "work, thank you", "team, keep going", "service as always", "experience, five stars"),
+        ),
+        (
+            (
+                "It would be nice to have",
+                "You should add",
+                "I suggest",
+                "My idea for you:",
+                "Please consider adding",
+            ),
+            (
+                "a dark mode",
+                "more colours",
+                "a night theme",
+                "longer opening hours",
+                "a wish list",
+                "a bigger font",
+            ),
+        ),
+    ),
+}
+LABELS = tuple(sorted(PHRASES))
+OPENERS = (
+    "",
+    "",
+    "",
+    "Hello, ",
+    "Hi, ",
+    "Hi there, ",
+    "Dear team, ",
+    "Good morning, ",
+    "Hey, ",
+    "Dear support, ",
+)
+CLOSERS = (
+    "",
+    "",
+    "",
+    "",
+    " Please help.",
+    " Thanks.",
+    " What can I do?",
+    " Can you help me?",
+    " It is urgent.",
+    " Regards",
+)
+ASKS = (
+    "Classify this ticket",
+    "Classify the ticket",
+    "Classify this support ticket",
+    "Classify this message",
+    "Classify this support message",
+    "Which category fits this ticket",
+    "Which category does this support message belong to",
+    "Label this ticket",
+    "Label the support ticket",
+    "Triage this ticket",
+    "Triage",
+    "Ticket",
+    "Support ticket",
+    "What kind of ticket is this",
+    "Assign a category to this support ticket",
+    "Sort this ticket into a category",
+)
+LABEL_LISTS = ("", "", "", "", " ({labels})", " as one of {labels}", ". Labels: {labels}")
+
+
+def is_held_out(label: str, phrase: str) -> bool:
+    """Whether this pair of beginning and end is kept for tests; each half still occurs in training."""
+    return zlib.crc32(f"{label}/{phrase}".encode()) % HELD_OUT_ONE_IN == 0
+
+
+def draw_phrase(words: Words, label: str) -> str:
+    while True:
+        beginnings, ends = words.pick(*PHRASES[label])
+        phrase = f"{words.pick(*beginnings)} {words.pick(*ends)}"
+        if is_held_out(label, phrase) == words.held_out:
+            return phrase
+
+
+def draw(words: Words) -> Example:
+    label = words.pick(*LABELS)
+    phrase = draw_phrase(words, label)
+    opener = words.pick(*OPENERS)
+    if opener and not phrase.startswith("I "):
+        phrase = phrase[0].lower() + phrase[1:]
+    text = opener + phrase + words.pick(".", ".", "!", "") + words.pick(*CLOSERS)
+    instruction = words.pick(*ASKS)
+    if len(instruction.split()) > 2:
+        instruction += words.pick(*LABEL_LISTS).format(labels=", ".join(LABELS))
+    loose = (f"This message is about {label}.", f"It is a question of {label}.")
+    return Example(framed(words, instruction, text), label, loose)
