@@ -1,0 +1,224 @@
+"""The command `hotseat`: `serve`, `generate`, `experts list`.
+
+Reads options, prints for people, and leaves all work to the application. An option wins over its `HOTSEAT_`
+variable.
+"""
+
+import asyncio
+import json
+import shlex
+import socket
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import httpx
+import typer
+import uvicorn
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from adapters_store.errors import StoreError
+from adapters_store.store import AdapterStore
+from engine.errors import EngineError
+from grammars.errors import GrammarError
+from server import log
+from server.app import create_app
+from server.errors import ServerError, SettingsInvalid
+from server.schemas import Reply
+from server.services import Lifecycle, Services, build_services
+from server.settings import Settings
+
+_KNOWN_ERRORS = (StoreError, EngineError, GrammarError, ServerError)
+_FALLBACK_PROMPT = "Say hello."
+
+cli = typer.Typer(help="Hotseat: one resident base, many experts.", no_args_is_help=True, add_completion=False)
+experts_cli = typer.Typer(help="The experts on disk.", no_args_is_help=True)
+cli.add_typer(experts_cli, name="experts")
+
+
+@cli.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
+    base: Annotated[Path | None, typer.Option(help="Directory of the base model.")] = None,
+    experts: Annotated[Path | None, typer.Option(help="Directory of the experts.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    quantization: Annotated[str | None, typer.Option(help="auto, int8, nf4, bf16 or fp32.")] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
+) -> None:
+    """Start the server; says so when it is ready."""
+    settings = _settings(
+        host=host,
+        port=port,
+        base=base,
+        experts=experts,
+        device=device,
+        quantization=quantization,
+        log_level=log_level,
+    )
+    log.configure(settings.log_level)
+    listener = _listen(settings)  # a port in use is noticed before the base is loaded
+    failures: list[BaseException] = []
+
+    def fail(error: BaseException) -> None:
+        failures.append(error)
+        server.should_exit = True
+
+    lifecycle = Lifecycle(partial(build_services, settings))
+    app = create_app(lifecycle, settings, partial(_print_welcome, settings), fail)
+    # h11, because its bounds on the head of a request hold; the faster parser has none.
+    config = uvicorn.Config(
+        app,
+        http="h11",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=settings.drain_seconds,
+    )
+    server = uvicorn.Server(config)
+    with listener:
+        server.run(sockets=[listener])
+    if failures:
+        _exit_with(failures[0])
+
+
+@cli.command()
+def generate(
+    text: Annotated[str, typer.Argument(help="The prompt.")],
+    expert: Annotated[list[str] | None, typer.Option(help="Use this expert; may be repeated.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Longest answer.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole reply.")] = False,
+) -> None:
+    """Answer one prompt, through the running server or, where none runs, in this process."""
+    settings = _settings()
+    log.configure("warning")
+    body: dict[str, object] = {"prompt": text, "experts": expert or "auto", "max_tokens": max_tokens}
+    try:
+        response = asyncio.run(ask(settings, body))
+    except _KNOWN_ERRORS as error:
+        _exit_with(error)
+    if response.status_code != 200:
+        _print_error(_error_message(response))
+        raise typer.Exit(1)
+    reply = Reply.model_validate_json(response.content)
+    if as_json:
+        sys.stdout.write(reply.model_dump_json(indent=2) + "\n")
+        return
+    sys.stdout.write(reply.text + "\n")
+    names = " + ".join(used.name for used in reply.experts) or "base"
+    Console(stderr=True).print(
+        f"[dim]{names}, by {reply.routing.stage} · {reply.usage.completion_tokens} tokens"
+        f" · {reply.timings.total_ms:.0f} ms[/dim]"
+    )
+
+
+@experts_cli.command("list")
+def list_experts(
+    experts: Annotated[Path | None, typer.Option(help="Directory of the experts.")] = None,
+) -> None:
+    """What is on disk, and what is wrong with what cannot be used."""
+    settings = _settings(experts=experts)
+    try:
+        store = AdapterStore(settings.experts, settings.host_memory_bytes)
+        manifests, faults = store.list(), store.faults
+    except StoreError as error:
+        _exit_with(error)
+    table = Table("expert", "version", "kind", "grammar", "what it does")
+    for manifest in manifests:
+        grammar = manifest.grammar
+        label = "" if grammar is None else grammar.library or grammar.file
+        table.add_row(manifest.name, manifest.version, manifest.kind_label, label, manifest.description)
+    for name, fault in faults.items():
+        table.add_row(f"[red]{name}[/red]", "", "", "", f"[red]{fault}[/red]")
+    Console().print(table)
+
+
+async def ask(settings: Settings, body: dict[str, object]) -> httpx.Response:
+    """`POST /generate`, to the server if one listens, else to an application of our own."""
+    try:
+        async with httpx.AsyncClient(base_url=_url(settings), timeout=None) as client:
+            return await client.post("/generate", json=body)
+    except httpx.ConnectError:
+        pass
+    lifecycle = Lifecycle(partial(build_services, settings))
+    await lifecycle.start()
+    transport = httpx.ASGITransport(create_app(lifecycle, settings), raise_app_exceptions=False)
+    try:
+        async with httpx.AsyncClient(base_url=_url(settings), transport=transport, timeout=None) as client:
+            return await client.post("/generate", json=body)
+    finally:
+        await lifecycle.stop()
+
+
+def welcome_lines(settings: Settings, services: Services) -> tuple[str, str]:
+    """Where the server is, and a command that shows it at work."""
+    examples = (example for manifest in services.store.list() for example in manifest.routing.examples)
+    body = json.dumps({"prompt": next(examples, _FALLBACK_PROMPT)}, ensure_ascii=False)
+    url = _url(settings)
+    curl = f"curl -s {url}/generate -H 'content-type: application/json' -d {shlex.quote(body)}"
+    return f"Hotseat is ready on {url}", curl
+
+
+def _print_welcome(settings: Settings, services: Services) -> None:
+    ready, curl = welcome_lines(settings, services)
+    Console().print(f"[bold green]{ready}[/bold green]", highlight=False)
+    # Straight to standard output: a line that is to be copied must not be wrapped.
+    sys.stdout.write(f"Try it:\n{curl}\n")
+    sys.stdout.flush()
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+    except OSError as error:
+        _exit_with(SettingsInvalid(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}"))
+
+
+def _url(settings: Settings) -> str:
+    """Where a client on this machine reaches the server."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
+    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
+
+
+def _settings(**options: object) -> Settings:
+    given = {name: value for name, value in options.items() if value is not None}
+    try:
+        return Settings.model_validate({**Settings().model_dump(), **given})
+    except ValidationError as error:
+        for fault in error.errors():
+            name = ".".join(str(step) for step in fault["loc"])
+            _print_error(f"{name} (HOTSEAT_{name.upper()}): {fault['msg']}")
+        raise typer.Exit(2) from None
+
+
+def _error_message(response: httpx.Response) -> str:
+    try:
+        return str(response.json()["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return f"the server answered {response.status_code} with something that is not ours"
+
+
+def _exit_with(error: BaseException) -> NoReturn:
+    """Our own errors explain themselves; anything else needs its traceback."""
+    if isinstance(error, _KNOWN_ERRORS):
+        _print_error(str(error))
+    else:
+        log.log_fault("the server could not start", error)
+    raise typer.Exit(1)
+
+
+def _print_error(message: str) -> None:
+    Console(stderr=True).print(message, style="red", markup=False, highlight=False)
+
+
+def main() -> None:
+    """The console script."""
+    cli()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""Which HTTP answer each exception becomes: one table, and the one error shape of the wire.
+
+Owns this room's exceptions as well. A message that goes to a client is the exception's own for the errors
+listed here; anything not listed is ours and says nothing about itself.
+"""
+
+from dataclasses import dataclass
+
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from adapters_store.errors import ExpertNotFound, PackageInvalid, StoreError, StoreFull
+from engine.errors import (
+    AdapterIncompatible,
+    EngineError,
+    EngineOverloaded,
+    EngineStopped,
+    PromptTooLong,
+    TooManyExperts,
+)
+from grammars.errors import GrammarError, GrammarUnknown
+from router.errors import RouterError
+from server.schemas import ErrorBody, ErrorDetail
+
+RETRY_AFTER_SECONDS = 1
+
+
+class ServerError(Exception):
+    """Base of what this room raises on purpose."""
+
+
+class NotReady(ServerError):
+    def __init__(self, state: str) -> None:
+        self.state = state
+        super().__init__(f"the server is {state}; try again when /ready answers 200")
+
+
+class SettingsInvalid(ServerError):
+    """The operator's settings do not fit the machine or each other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    status: int
+    type: str
+    code: str
+    param: str | None = None
+    is_temporary: bool = False  # the answer carries Retry-After
+
+
+_INVALID = "invalid_request_error"
+_OURS = Fault(500, "server_error", "internal_error")
+
+# The most specific class wins, so a room's base class is the answer for whatever has no line of its own.
+FAULTS: dict[type[Exception], Fault] = {
+    ExpertNotFound: Fault(404, "not_found_error", "expert_not_found", "experts"),
+    PackageInvalid: Fault(503, "server_error", "expert_broken", "experts"),
+    StoreFull: Fault(503, "overloaded_error", "host_memory_full", "experts", is_temporary=True),
+    StoreError: _OURS,
+    GrammarUnknown: Fault(400, _INVALID, "grammar_unknown", "grammar"),
+    GrammarError: _OURS,
+    EngineOverloaded: Fault(429, "rate_limit_error", "overloaded", is_temporary=True),
+    PromptTooLong: Fault(400, _INVALID, "prompt_too_long", "prompt"),
+    TooManyExperts: Fault(400, _INVALID, "too_many_experts", "experts"),
+    AdapterIncompatible: Fault(400, _INVALID, "expert_incompatible", "experts"),
+    EngineStopped: Fault(503, "server_error", "engine_stopped", is_temporary=True),
+    EngineError: _OURS,
+    RouterError: _OURS,
+    NotReady: Fault(503, "server_error", "not_ready", is_temporary=True),
+}
+
+_HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
+
+
+def fault_of(error: Exception) -> Fault:
+    """What the table says about this error."""
+    return next((FAULTS[kind] for kind in type(error).__mro__ if kind in FAULTS), _OURS)
+
+
+def error_body(error: Exception) -> ErrorBody:
+    """The error as a client may see it."""
+    fault = fault_of(error)
+    message = "internal error" if fault is _OURS else str(error)
+    return _body(message, fault.type, fault.param, fault.code)
+
+
+def error_response(error: Exception) -> Response:
+    """The one handler: every exception that leaves a route ends here."""
+    if isinstance(error, RequestValidationError):
+        return _response(400, _validation_body(error))
+    if isinstance(error, HTTPException):
+        code = _HTTP_CODES.get(error.status_code, "bad_request")
+        body = _body(str(error.detail), _INVALID, None, code)
+        return _response(error.status_code, body, dict(error.headers or {}))
+    fault = fault_of(error)
+    headers = {"retry-after": str(RETRY_AFTER_SECONDS)} if fault.is_temporary else {}
+    return _response(fault.status, error_body(error), headers)
+
+
+def _response(status: int, body: ErrorBody, headers: dict[str, str] | None = None) -> Response:
+    return Response(body.model_dump_json(), status, headers, media_type="application/json")
+
+
+def _body(message: str, kind: str, param: str | None, code: str) -> ErrorBody:
+    return ErrorBody(error=ErrorDetail(message=message, type=kind, param=param, code=code))
+
+
+def _validation_body(error: RequestValidationError) -> ErrorBody:
+    """The first faulty field, as `param`. Only a number is repeated as it was sent: text is private."""
+    errors = error.errors()
+    field = tuple(errors[0]["loc"])[:2]
+    # Where a field may be of several types, the complaint that got furthest is about the type that was meant.
+    first = max((e for e in errors if tuple(e["loc"])[:2] == field), key=lambda e: len(e["loc"]))
+    kind, message = str(first["type"]), str(first["msg"])
+    path = _path(tuple(first["loc"])[1:])
+    if kind == "json_invalid":
+        return _body("the body is not valid JSON", _INVALID, None, "json_invalid")
+    if not path and kind in ("missing", "model_attributes_type"):
+        message = "send a JSON object, with the header 'content-type: application/json'"
+    value = first.get("input")
+    if isinstance(value, int | float):
+        message = f"{message} (got {str(value)[:32]})"
+    return _body(f"{path}: {message}" if path else message, _INVALID, path or None, kind)
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    """('messages', 0, 'role') -> messages[0].role, without the names of union members that pydantic adds."""
+    path = ""
+    for step in location:
+        if isinstance(step, int):
+            path += f"[{step}]"
+        elif step.isidentifier() and step not in ("str", "ExpertChoice"):
+            path += f".{step}" if path else step
+    return path

@@ -1,0 +1,200 @@
+"""One request's story, from its checked body to its last token.
+
+    1 admission   a full queue is refused before any work
+    2 route       which experts, and why
+    3 fetch       their adapters into host memory, leased until the answer ends
+    4 compile     the grammar
+    5 submit      token ids in, token events out
+
+Knows all rooms through `services.py`; knows neither HTTP nor which way the answer is sent. Called by
+`routes.py`.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TypeVar
+from uuid import uuid4
+
+from adapters_store.manifest import DecodingDefaults
+from engine.errors import AdapterIncompatible
+from engine.request import ExpertUse, GenerationRequest, SamplingParams, TokenMatcher
+from grammars import library
+from router.decision import ExpertScore, RouteDecision, RouteQuery
+from server.schemas import ExpertUsed, GenerateRequest, Reply, Routing, Timings, Usage
+from server.services import CompilerDoor, Services, TextDecoder, TokenStream
+from server.streaming import Finish, StopStrings, read_text
+
+_T = TypeVar("_T")
+_SERVER_DEFAULTS = SamplingParams()
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A request that the engine has taken. Whoever holds it calls `close`, however the answer ends."""
+
+    id: str
+    decision: RouteDecision
+    route_ms: float
+    experts: tuple[ExpertUse, ...]
+    tokens: TokenStream
+    decoder: TextDecoder
+    stops: StopStrings
+    leases: ExitStack
+
+    def close(self) -> None:
+        """Stop what the engine still does for it and let go of its experts. Harmless when repeated."""
+        with self.leases:
+            self.tokens.cancel()
+
+
+async def begin(services: Services, body: GenerateRequest) -> Running:
+    """Steps 1 to 5. Raises what the rooms raise; nothing stays held then."""
+    services.engine.check_capacity()
+    started = time.perf_counter()
+    decision = choose_experts(services, body)
+    route_ms = (time.perf_counter() - started) * 1e3
+    with ExitStack() as leases:
+        experts = await fetch_experts(services, decision, leases)
+        prompt_ids = await asyncio.to_thread(services.tokenizer.encode_chat, body.conversation)
+        matcher = await compile_grammar(services.compiler, body.grammar, experts)
+        request_id = f"gen-{uuid4().hex}"
+        sampling = sampling_for(body, experts)
+        tokens = await services.engine.submit(GenerationRequest(request_id, prompt_ids, experts, sampling, matcher))
+        return Running(
+            id=request_id,
+            decision=decision,
+            route_ms=route_ms,
+            experts=experts,
+            tokens=tokens,
+            decoder=services.tokenizer.decoder(),
+            stops=StopStrings(body.stop_strings),
+            leases=leases.pop_all(),
+        )
+
+
+async def answer(running: Running) -> AsyncIterator[str | Reply]:
+    """The text piece by piece, then the whole reply."""
+    pieces: list[str] = []
+    async for part in read_text(running.tokens, running.decoder, running.stops):
+        if isinstance(part, Finish):
+            yield reply_of(running, "".join(pieces), part)
+        else:
+            pieces.append(part)
+            yield part
+
+
+def choose_experts(services: Services, body: GenerateRequest) -> RouteDecision:
+    """The client's own choice, else the router's, its weights rounded so that mixtures recur."""
+    if body.experts == "auto":
+        decision = services.router.route(RouteQuery(body.user_text, body.max_experts))
+        experts = tuple(ExpertScore(expert.name, in_eighths(expert.weight)) for expert in decision.experts)
+        return RouteDecision(experts, decision.stage, decision.reason, decision.confidence, decision.scores)
+    chosen = tuple(
+        ExpertScore(choice, 1.0) if isinstance(choice, str) else ExpertScore(choice.name, choice.weight)
+        for choice in body.experts
+    )
+    reason = "the request names its experts" if chosen else "the request asks for the base"
+    return RouteDecision(chosen, "explicit", reason, 1.0, {expert.name: expert.weight for expert in chosen})
+
+
+def in_eighths(weight: float) -> float:
+    """The nearest eighth; a chosen expert never vanishes."""
+    return max(round(weight * 8), 1) / 8
+
+
+async def fetch_experts(services: Services, decision: RouteDecision, leases: ExitStack) -> tuple[ExpertUse, ...]:
+    """Read what is not in memory yet, off the event loop. Raises AdapterIncompatible besides the store's errors."""
+    uses = []
+    for expert in decision.experts:
+        lease = leases.enter_context(await asyncio.to_thread(services.store.fetch, expert.name))
+        if not services.is_compatible(lease.adapter.manifest):
+            raise AdapterIncompatible(expert.name, "it was made for another base than the one that runs")
+        uses.append(ExpertUse(lease.adapter, expert.weight))
+    return tuple(uses)
+
+
+async def compile_grammar(
+    compiler: CompilerDoor, wanted: str | None, experts: Sequence[ExpertUse]
+) -> TokenMatcher | None:
+    """One sequence's grammar state, or None where the text is free."""
+    if (gbnf := grammar_text(wanted, experts)) is None:
+        return None
+    compiled = await asyncio.to_thread(compiler.compile, gbnf)
+    return compiled.matcher()
+
+
+def grammar_text(wanted: str | None, experts: Sequence[ExpertUse]) -> str | None:
+    """`auto` is the grammar of the expert with the highest weight; of equals, the first."""
+    if wanted is None:
+        return None
+    if wanted != "auto":
+        return library.text(wanted)
+    if not experts:
+        return None
+    adapter = max(experts, key=lambda use: use.weight).adapter
+    reference = adapter.manifest.grammar
+    if reference is not None and reference.library is not None:
+        return library.text(reference.library)
+    return adapter.grammar
+
+
+def sampling_for(body: GenerateRequest, experts: Sequence[ExpertUse]) -> SamplingParams:
+    """The request's word, then the first expert's, then the server's."""
+    expert = experts[0].adapter.manifest.decoding if experts else DecodingDefaults()
+    server = _SERVER_DEFAULTS
+    return SamplingParams(
+        temperature=_first(body.temperature, expert.temperature, server.temperature),
+        top_p=_first(body.top_p, expert.top_p, server.top_p),
+        top_k=_first(body.top_k, expert.top_k, server.top_k),
+        min_p=_first(body.min_p, expert.min_p, server.min_p),
+        repetition_penalty=_first(body.repetition_penalty, expert.repetition_penalty, server.repetition_penalty),
+        max_tokens=_first(body.max_tokens, expert.max_tokens, server.max_tokens),
+        seed=body.seed,
+    )
+
+
+def _first(asked: _T | None, expert: _T | None, server: _T) -> _T:
+    if asked is not None:
+        return asked
+    return server if expert is None else expert
+
+
+def reply_of(running: Running, text: str, finish: Finish) -> Reply:
+    """What the client is told about the answer."""
+    decision, times = running.decision, finish.timings
+    num_prompt = running.tokens.num_prompt_tokens
+    return Reply(
+        id=running.id,
+        text=text,
+        finish_reason=finish.reason,
+        experts=[
+            ExpertUsed(
+                name=use.adapter.manifest.name,
+                version=use.adapter.manifest.version,
+                kind=use.adapter.manifest.kind_label,
+                weight=use.weight,
+            )
+            for use in running.experts
+        ],
+        routing=Routing(
+            stage=decision.stage,
+            reason=decision.reason,
+            confidence=decision.confidence,
+            scores=dict(decision.scores),
+        ),
+        usage=Usage(
+            prompt_tokens=num_prompt,
+            completion_tokens=finish.num_tokens,
+            total_tokens=num_prompt + finish.num_tokens,
+        ),
+        timings=Timings(
+            queue_ms=round(times.queue_ms, 3),
+            route_ms=round(running.route_ms, 3),
+            swap_ms=round(times.swap_ms, 3),
+            first_token_ms=round(times.first_token_ms, 3),
+            total_ms=round(times.total_ms, 3),
+        ),
+    )

@@ -1,0 +1,201 @@
+"""The wire: what a request may hold and what a reply holds. Every field is checked before any work is done.
+
+Knows no room's insides; which experts and grammars exist is decided later, by those that own them. Unknown
+fields are refused, numbers are finite and bounded, and nothing is converted from one type to another.
+"""
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from engine.request import FinishReason
+
+_LIBRARY_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_CLIENT_GRAMMAR = (
+    "a client's own grammar is not accepted yet: send \"auto\" (the expert's), null (none), "
+    "or the name of a library grammar"
+)
+
+ExpertName = Annotated[str, Field(min_length=1, max_length=64)]
+StopString = Annotated[str, Field(min_length=1, max_length=64)]
+
+
+class Wire(BaseModel):
+    """Strict, closed and finite."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Message(Wire):
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class ExpertChoice(Wire):
+    name: ExpertName
+    weight: float = Field(default=1.0, gt=0, le=4)
+
+
+class GenerateRequest(Wire):
+    """A `POST /generate` body. A sampling field left out takes the expert's default, then the server's."""
+
+    prompt: str | None = Field(default=None, min_length=1, description="One user message.")
+    messages: list[Message] | None = Field(default=None, min_length=1, max_length=256)
+    experts: Literal["auto"] | list[ExpertName | ExpertChoice] = Field(
+        default="auto",
+        description='"auto" lets the router choose; [] is the base model; else names, or names with weights.',
+    )
+    max_experts: int = Field(default=1, ge=1, le=10, description="How many experts the router may mix.")
+    grammar: str | None = Field(
+        default="auto", description='"auto" is the expert\'s own; null is none; else a library name.'
+    )
+    max_tokens: int | None = Field(default=None, ge=1, le=131_072)
+    temperature: float | None = Field(default=None, ge=0, le=5)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    top_k: int | None = Field(default=None, ge=0, le=1_000_000, description="0 is no limit.")
+    min_p: float | None = Field(default=None, ge=0, le=1)
+    repetition_penalty: float | None = Field(default=None, gt=0, le=10)
+    seed: int | None = Field(default=None, ge=0, le=2**63 - 1)
+    stop: StopString | Annotated[list[StopString], Field(max_length=8)] = Field(default_factory=list)
+    stream: bool = False
+
+    @field_validator("grammar", mode="before")
+    @classmethod
+    def _no_client_grammar(cls, value: object) -> object:
+        is_name = isinstance(value, str) and _LIBRARY_NAME.fullmatch(value)
+        if value is None or is_name:
+            return value
+        raise PydanticCustomError("client_grammar", _CLIENT_GRAMMAR)
+
+    @field_validator("experts")
+    @classmethod
+    def _ten_distinct_experts(
+        cls, value: Literal["auto"] | list[str | ExpertChoice]
+    ) -> Literal["auto"] | list[str | ExpertChoice]:
+        if value == "auto":
+            return value
+        names = [choice if isinstance(choice, str) else choice.name for choice in value]
+        if len(names) > 10:
+            raise PydanticCustomError("too_many_experts", f"{len(names)} experts; the limit is 10")
+        if len(set(names)) < len(names):
+            raise PydanticCustomError("repeated_expert", "the same expert is named twice")
+        return value
+
+    @model_validator(mode="after")
+    def _one_kind_of_text(self) -> "GenerateRequest":
+        if (self.prompt is None) == (self.messages is None):
+            raise PydanticCustomError("prompt_or_messages", "send either prompt or messages, not both and not none")
+        return self
+
+    @property
+    def conversation(self) -> tuple[tuple[str, str], ...]:
+        """The text as (role, content), a prompt being one user message."""
+        if self.messages is None:
+            return (("user", self.prompt or ""),)
+        return tuple((message.role, message.content) for message in self.messages)
+
+    @property
+    def user_text(self) -> str:
+        """All that the user wrote: what the router reads."""
+        return "\n".join(content for role, content in self.conversation if role == "user")
+
+    @property
+    def stop_strings(self) -> tuple[str, ...]:
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+
+
+class ExpertUsed(Wire):
+    name: str
+    version: str
+    kind: str
+    weight: float
+
+
+class Routing(Wire):
+    stage: str
+    reason: str
+    confidence: float
+    scores: dict[str, float]
+
+
+class Usage(Wire):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class Timings(Wire):
+    """Milliseconds. `total_ms` and `first_token_ms` count from the moment the engine took the request."""
+
+    queue_ms: float
+    route_ms: float
+    swap_ms: float
+    first_token_ms: float
+    total_ms: float
+
+
+class Reply(Wire):
+    """One answer. A stream's last event is this without the text, which has gone before."""
+
+    id: str
+    text: str
+    finish_reason: FinishReason
+    experts: list[ExpertUsed]
+    routing: Routing
+    usage: Usage
+    timings: Timings
+
+
+class TextChunk(Wire):
+    """One piece of a streamed answer."""
+
+    text: str
+
+
+class ErrorDetail(Wire):
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class ErrorBody(Wire):
+    error: ErrorDetail
+
+
+class ExpertCard(Wire):
+    name: str
+    version: str
+    description: str
+    kind: str
+    tags: list[str]
+    license: str | None
+    grammar: str | None
+    examples: list[str]
+    compatible: bool = Field(description="Made for the base that this server runs.")
+    resident: bool = Field(description="In a slot on the device now.")
+
+
+class BaseCard(Wire):
+    name: str
+    fingerprint: str
+    device: str
+    quantization: str
+
+
+class BrokenExpert(Wire):
+    name: str
+    reason: str
+
+
+class ExpertList(Wire):
+    base: BaseCard
+    experts: list[ExpertCard]
+    broken: list[BrokenExpert]
+    grammars: list[str]
+
+
+class Status(Wire):
+    status: str

@@ -1,0 +1,177 @@
+"""The composition root: builds the rooms from the settings, starts and stops them in order.
+
+Also says what the server needs of the engine, the tokenizer and the grammar compiler (the tests have small
+ones of their own). Knows every room's constructor and nothing of HTTP.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+
+from adapters_store.manifest import Manifest
+from adapters_store.store import AdapterStore
+from engine.config import EngineConfig
+from engine.request import GenerationRequest, TokenEvent, TokenMatcher
+from engine.service import Engine
+from engine.stats import EngineStats
+from engine.tokenizer import Tokenizer
+from grammars.compiler import GrammarCompiler
+from grammars.vocabulary import vocabulary_for
+from router.pipeline import Router
+from server.errors import NotReady, SettingsInvalid
+from server.settings import Settings
+
+State = Literal["starting", "running", "stopped", "failed"]
+
+
+class TokenStream(Protocol):
+    """One submitted request. Cancelling twice, or after the end, is harmless."""
+
+    @property
+    def num_prompt_tokens(self) -> int: ...
+    def __aiter__(self) -> AsyncIterator[TokenEvent]: ...
+    def cancel(self) -> None: ...
+
+
+class EngineDoor(Protocol):
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def quantization(self) -> str: ...
+    @property
+    def is_healthy(self) -> bool: ...
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+    def check_capacity(self) -> None: ...
+    async def submit(self, request: GenerationRequest) -> TokenStream: ...
+    def stats(self) -> EngineStats: ...
+
+
+class TextDecoder(Protocol):
+    def push(self, token_id: int) -> str: ...
+    def flush(self) -> str: ...
+
+
+class TokenizerDoor(Protocol):
+    def encode_chat(self, messages: Sequence[tuple[str, str]]) -> tuple[int, ...]: ...
+    def decoder(self) -> TextDecoder: ...
+
+
+class Grammar(Protocol):
+    def matcher(self) -> TokenMatcher: ...
+
+
+class CompilerDoor(Protocol):
+    def compile(self, gbnf: str) -> Grammar: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The rooms of one running server. The router knows only experts that were made for this base."""
+
+    base_name: str
+    engine: EngineDoor
+    tokenizer: TokenizerDoor
+    store: AdapterStore
+    router: Router
+    compiler: CompilerDoor
+
+    def is_compatible(self, manifest: Manifest) -> bool:
+        return manifest.base == self.engine.fingerprint
+
+
+def build_services(settings: Settings) -> Services:
+    """Load the base and open the experts. Blocks for as long as loading takes; the engine is not started."""
+    if not settings.base.is_dir():
+        raise SettingsInvalid(f"there is no directory {settings.base} to load the base model from")
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    tokenizer = Tokenizer.load(settings.base)
+    engine = Engine.load(engine_config(settings, len(tokenizer), has_cuda=torch.cuda.is_available()))
+    store = AdapterStore(settings.experts, settings.host_memory_bytes)
+    vocabulary = vocabulary_for(tokenizer.hf, engine.num_logits, tuple(sorted(tokenizer.eos_ids)), settings.cache_dir)
+    return Services(
+        base_name=settings.base.name,
+        engine=engine,
+        tokenizer=tokenizer,
+        store=store,
+        router=Router([manifest for manifest in store.list() if manifest.base == engine.fingerprint]),
+        compiler=GrammarCompiler(vocabulary),
+    )
+
+
+def engine_config(settings: Settings, num_tokens: int, has_cuda: bool) -> EngineConfig:
+    """What `auto` means on this machine, and a refusal of what cannot be."""
+    device = settings.device
+    if device == "auto":
+        device = "cuda" if has_cuda else "cpu"
+    if device == "cuda" and not has_cuda:
+        raise SettingsInvalid("device is cuda, and torch finds no CUDA device here")
+    quantization = settings.quantization
+    if quantization == "auto":
+        quantization = "nf4" if device == "cuda" else "int8"
+    try:
+        return EngineConfig(
+            base=settings.base,
+            device=device,
+            quantization=quantization,
+            num_tokens=num_tokens,
+            num_slots=settings.slots,
+            max_batch=settings.max_batch,
+            max_queue=settings.max_queue,
+        )
+    except ValueError as fault:
+        raise SettingsInvalid(str(fault)) from fault
+
+
+class Lifecycle:
+    """Where the server is between its first second and its last. The event loop's thread owns it."""
+
+    def __init__(self, build: Callable[[], Services]) -> None:
+        self._build = build
+        self._services: Services | None = None
+        self.state: State = "starting"
+
+    async def start(self) -> Services:
+        """Build and start the rooms without holding up the event loop."""
+        try:
+            services = await asyncio.to_thread(self._build)
+            services.engine.start()
+        except BaseException:
+            self.state = "failed"
+            raise
+        self._services, self.state = services, "running"
+        return services
+
+    async def stop(self) -> None:
+        """Refuse what comes now, then end the engine's thread."""
+        self.state = "stopped"
+        if self._services is not None:
+            await asyncio.to_thread(self._services.engine.stop)
+
+    @property
+    def is_ready(self) -> bool:
+        return self.state == "running" and self.is_healthy
+
+    @property
+    def is_healthy(self) -> bool:
+        """False once the engine's thread has died; only a restart helps then."""
+        if self.state == "failed":
+            return False
+        return self.state != "running" or (self._services is not None and self._services.engine.is_healthy)
+
+    @property
+    def services(self) -> Services | None:
+        """The rooms while they run."""
+        return self._services if self.state == "running" else None
+
+    def require(self) -> Services:
+        """The rooms, or NotReady."""
+        if (services := self.services) is None:
+            raise NotReady(self.state)
+        return services

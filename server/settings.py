@@ -1,0 +1,54 @@
+"""What an operator may set, and the only place that reads the environment (prefix `HOTSEAT_`).
+
+Knows no room: `services.py` turns these values into each room's own configuration. The command line's options
+are passed in as keyword arguments and so win over the environment.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_ROOT = Path(__file__).resolve().parent.parent
+
+Device = Literal["auto", "cpu", "cuda"]
+Quantization = Literal["auto", "int8", "nf4", "bf16", "fp32"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+class Settings(BaseSettings):
+    """Every setting with its default; `HOTSEAT_PORT=9000` sets `port`."""
+
+    model_config = SettingsConfigDict(env_prefix="HOTSEAT_", frozen=True, allow_inf_nan=False)
+
+    host: str = Field(default="127.0.0.1", description="Address to listen on; loopback until you decide otherwise.")
+    port: int = Field(default=8000, ge=1, le=65535, description="Port to listen on.")
+
+    base: Path = Field(default=_ROOT / "models" / "nano", description="Directory of the base model.")
+    experts: Path = Field(
+        default=_ROOT / "adapters_store" / "experts",
+        description="Directory that holds one directory per expert.",
+    )
+    cache_dir: Path = Field(
+        default_factory=lambda: Path.home() / ".cache" / "hotseat",
+        description="For files that can be made again from the base.",
+    )
+
+    device: Device = Field(default="auto", description="auto takes CUDA where there is one.")
+    quantization: Quantization = Field(default="auto", description="auto is nf4 on CUDA and int8 on the CPU.")
+    threads: int | None = Field(
+        default=None, ge=1, le=1024, description="CPU threads for the model; torch's own choice."
+    )
+    slots: int = Field(default=10, ge=1, le=256, description="Experts resident on the device at one time.")
+    max_batch: int = Field(default=32, ge=1, le=1024, description="Requests decoded in one step.")
+    max_queue: int = Field(default=128, ge=1, le=65536, description="Requests that may wait; the next one gets a 429.")
+
+    host_memory_bytes: int = Field(
+        default=2 << 30, ge=0, description="Experts kept in host memory, least used out first."
+    )
+    max_body_bytes: int = Field(default=1 << 20, ge=1024, description="Longest request body; a longer one gets a 413.")
+    drain_seconds: int = Field(
+        default=30, ge=0, le=3600, description="How long a stopping server finishes its requests."
+    )
+    log_level: LogLevel = "info"

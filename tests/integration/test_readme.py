@@ -1,0 +1,49 @@
+"""What README.md shows is what happens."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+from tests.integration.conftest import OpenServer
+
+README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+
+
+def console_examples() -> list[tuple[list[str], str]]:
+    """(command, output) pairs of the ```console blocks; a command may span lines inside its quotes."""
+    examples = []
+    for block in re.findall(r"```console\n(.*?)```", README, re.S):
+        for entry in re.split(r"^\$ ", block, flags=re.M)[1:]:
+            lines = entry.split("\n")
+            for count in range(1, len(lines) + 1):
+                try:
+                    command = shlex.split("\n".join(lines[:count]))
+                except ValueError:
+                    continue
+                examples.append((command, "\n".join(lines[count:]).strip()))
+                break
+    return examples
+
+
+async def test_the_first_examples_print_exactly_what_the_readme_shows(open_server: OpenServer) -> None:
+    shown = [
+        (command[2], output)
+        for command, output in console_examples()
+        if command[:2] == [".venv/bin/hotseat", "generate"]
+    ]
+    assert len(shown) >= 3
+    async with open_server() as client:
+        for prompt, output in shown:
+            assert (await client.generate(prompt))["text"] == output
+
+
+async def test_the_curl_example_replies_as_shown_but_for_id_and_timings(open_server: OpenServer) -> None:
+    [(command, output)] = [(c, o) for c, o in console_examples() if c[0] == "curl" and "/generate" in " ".join(c)]
+    body = json.loads(command[command.index("-d") + 1])
+    async with open_server() as client:
+        reply = await client.generate(**body)
+    expected = json.loads(output)
+    for varying in ("id", "timings"):
+        assert reply.pop(varying).__class__ is expected.pop(varying).__class__
+    assert reply == expected

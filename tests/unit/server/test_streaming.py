@@ -1,0 +1,144 @@
+"""Stop strings across token boundaries, detokenizing, server-sent events, disconnects."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.types import Message
+
+from engine.request import FinishReason, Timings, TokenEvent
+from server.schemas import TextChunk
+from server.streaming import Finish, StopStrings, cancelling_on_disconnect, event_of, read_text
+from tests.fakes import ByteDecoder
+
+TIMES = Timings(1, 2, 3, 4)
+
+
+def cut(text: str, stops: tuple[str, ...]) -> str:
+    """The definition: character by character, until one stop string is complete."""
+    for end in range(len(text) + 1):
+        starts = [end - len(stop) for stop in stops if text[:end].endswith(stop)]
+        if starts:
+            return text[: min(starts)]
+    return text
+
+
+class Tokens:
+    """A token stream of these bytes; notes when it was cancelled."""
+
+    def __init__(self, data: bytes, reason: FinishReason = FinishReason.STOP) -> None:
+        self._data = data
+        self._reason = reason
+        self.num_prompt_tokens = 1
+        self.num_given = 0
+        self.is_cancelled = False
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+
+    async def __aiter__(self) -> AsyncIterator[TokenEvent]:
+        for byte in self._data:
+            if self.is_cancelled:
+                break
+            self.num_given += 1
+            yield TokenEvent(token_id=byte)
+        reason = FinishReason.CANCELLED if self.is_cancelled else self._reason
+        yield TokenEvent(finish=reason, timings=TIMES)
+
+
+async def read(tokens: Tokens, *stops: str) -> tuple[list[str], Finish]:
+    parts = [part async for part in read_text(tokens, ByteDecoder(), StopStrings(stops))]
+    *pieces, finish = parts
+    assert isinstance(finish, Finish)
+    return [piece for piece in pieces if isinstance(piece, str)], finish
+
+
+@given(
+    st.lists(st.text("ab", max_size=4), max_size=8),
+    st.lists(st.text("ab", min_size=1, max_size=4), max_size=3),
+)
+def test_the_cut_does_not_depend_on_where_the_pieces_end(pieces: list[str], stops: list[str]) -> None:
+    filtering = StopStrings(tuple(stops))
+    text = "".join(filtering.push(piece) for piece in pieces) + filtering.flush()
+    assert text == cut("".join(pieces), tuple(stops))
+
+
+@given(st.text("ab", max_size=8), st.text("ab", min_size=1, max_size=4))
+def test_only_what_may_become_a_stop_string_is_held_back(text: str, stop: str) -> None:
+    filtering = StopStrings((stop,))
+    sent = filtering.push(text)
+    held = cut(text, (stop,))[len(sent) :]
+    assert filtering.is_hit or (held == "" or stop.startswith(held))
+
+
+def test_without_stop_strings_nothing_is_held_back() -> None:
+    assert StopStrings(()).push("anything") == "anything"
+
+
+def test_after_a_stop_string_nothing_is_given() -> None:
+    filtering = StopStrings(("X",))
+    assert filtering.push("aXb") == "a"
+    assert filtering.push("c") + filtering.flush() == ""
+
+
+async def test_a_character_of_several_tokens_comes_whole() -> None:
+    pieces, finish = await read(Tokens("né🙂".encode()))
+    assert pieces == ["n", "é", "🙂"]
+    assert finish == Finish(FinishReason.STOP, 7, TIMES)
+
+
+async def test_a_stop_string_cancels_the_rest_and_counts_as_an_own_end() -> None:
+    tokens = Tokens(b"one STOP and much more")
+    pieces, finish = await read(tokens, "STOP")
+    assert "".join(pieces) == "one "
+    assert finish == Finish(FinishReason.STOP, 8, TIMES)
+    assert tokens.is_cancelled
+    assert tokens.num_given == 8
+
+
+async def test_what_was_held_back_comes_when_no_stop_string_follows() -> None:
+    pieces, finish = await read(Tokens(b"one ST", FinishReason.LENGTH), "STOP")
+    assert "".join(pieces) == "one ST"
+    assert finish.reason is FinishReason.LENGTH
+
+
+async def test_an_unfinished_character_at_the_end_is_still_shown() -> None:
+    pieces, _ = await read(Tokens("é".encode()[:1], FinishReason.LENGTH))
+    assert "".join(pieces) == "\N{REPLACEMENT CHARACTER}"
+
+
+async def test_a_stop_string_completed_by_the_decoders_last_words_counts() -> None:
+    tokens = Tokens(b"a" + "é".encode()[:1], FinishReason.LENGTH)
+    pieces, finish = await read(tokens, "\N{REPLACEMENT CHARACTER}")
+    assert "".join(pieces) == "a"
+    assert finish.reason is FinishReason.STOP
+
+
+def test_an_event_is_one_line_whatever_the_text_holds() -> None:
+    event = event_of(TextChunk(text="a\r\nb\n\ndata: c"))
+    assert event == 'data: {"text":"a\\r\\nb\\n\\ndata: c"}\n\n'
+
+
+async def test_the_work_is_cancelled_when_the_client_leaves() -> None:
+    cancelled = asyncio.Event()
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    async with cancelling_on_disconnect(receive, cancelled.set):
+        await asyncio.wait_for(cancelled.wait(), 1)
+
+
+async def test_the_watch_ends_with_the_work() -> None:
+    cancelled = asyncio.Event()
+    never: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+
+    async def receive() -> Message:
+        return await never
+
+    with pytest.raises(ZeroDivisionError):
+        async with cancelling_on_disconnect(receive, cancelled.set):
+            raise ZeroDivisionError
+    assert not cancelled.is_set()
