@@ -52,7 +52,6 @@ class EngineLoop:
         self._live: dict[int, Submit] = {}
         self._stopping = False
         self._closing = threading.Lock()
-        self._swap_seconds: queue.SimpleQueue[float] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     def start(self) -> None:
@@ -81,16 +80,12 @@ class EngineLoop:
 
     def snapshot(self) -> EngineStats:
         stats, scheduler = self.stats, self.scheduler
-        durations = []
-        while not self._swap_seconds.empty():
-            durations.append(self._swap_seconds.get())
         return EngineStats(
             steps=stats.steps,
             prompt_tokens=stats.prompt_tokens,
             generated_tokens=stats.generated_tokens,
             preemptions=scheduler.num_preemptions,
             swaps=stats.swaps,
-            swap_seconds=durations,
             running=len(scheduler.running),
             queued=self.num_queued,
             num_slots=scheduler.slots.num_slots,
@@ -144,8 +139,6 @@ class EngineLoop:
         for sequence_id, durations in self.runner.upload(plan.uploads).items():
             self._live[sequence_id].sequence.swap_seconds += sum(durations)
             self.stats.swaps += len(durations)
-            for seconds in durations:
-                self._swap_seconds.put(seconds)
 
     def _draw(self, plan: StepPlan, logits: Tensor) -> tuple[dict[int, int], dict[int, GrammarDeadEnd]]:
         """sequence id -> token, and the rows whose grammar has no way on: they fail alone."""

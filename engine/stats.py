@@ -12,8 +12,6 @@ class EngineStats:
     generated_tokens: int = 0
     preemptions: int = 0
     swaps: int = 0
-    swap_seconds: list[float] = field(default_factory=list)
-    """Duration of each upload since the previous snapshot."""
     running: int = 0
     queued: int = 0
     num_slots: int = 0

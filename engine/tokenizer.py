@@ -1,7 +1,9 @@
 """Text to ids and back, at the edge: the engine's loop never touches text."""
 
+import re
 import secrets
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
@@ -16,6 +18,8 @@ class Tokenizer:
 
     def __init__(self, hf: PreTrainedTokenizerBase, eos_ids: frozenset[int]) -> None:
         self.hf, self.eos_ids = hf, eos_ids
+        added = sorted((re.escape(str(token)) for token in hf.get_added_vocab()), key=len, reverse=True)
+        self._added = re.compile(f"(?=({'|'.join(added) or '(?!)'}))")
 
     @classmethod
     def load(cls, directory: Path) -> "Tokenizer":
@@ -29,8 +33,8 @@ class Tokenizer:
     def encode_chat(self, messages: Sequence[tuple[str, str]], thinking: bool = False) -> tuple[int, ...]:
         """Ids of (role, content) messages up to where the assistant speaks.
 
-        The template is rendered with a mark in place of each content; contents are encoded apart from it, with special
-        tokens taken as plain text, and put where the marks are.
+        The template is rendered with a mark in place of each content; contents are encoded apart from it, as plain
+        text, and put where the marks are.
         """
         marks = [f"\u27e8{secrets.token_hex(16)}\u27e9" for _ in messages]
         rendered = self.hf.apply_chat_template(
@@ -48,8 +52,14 @@ class Tokenizer:
         return tuple(ids + self.hf.encode(rendered, add_special_tokens=False))
 
     def encode_text(self, text: str) -> list[int]:
-        """Plain text; what looks like a special token is only its letters."""
-        return list(self.hf.encode(text, add_special_tokens=False, split_special_tokens=True))
+        """Plain text; what looks like an added token is only its letters.
+
+        Every place where one begins is cut after its first character, so no piece holds a whole one. Asking the
+        tokenizer to split special tokens is not enough: `<think>` and `<tool_call>` are added but not special.
+        """
+        cuts = [0, *(match.start() + 1 for match in self._added.finditer(text)), len(text)]
+        pieces = [text[begin:end] for begin, end in pairwise(cuts)]
+        return [token for piece in pieces for token in self.hf.encode(piece, add_special_tokens=False)]
 
     def decoder(self) -> "IncrementalDecoder":
         return IncrementalDecoder(self.hf)

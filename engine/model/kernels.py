@@ -2,7 +2,6 @@
 
 from typing import Protocol
 
-import bitsandbytes.functional as bnb
 import torch
 from torch import Tensor
 
@@ -84,6 +83,9 @@ class NF4Linear:
     """4-bit normal floats in blocks of 64 with doubly quantized scales (Dettmers et al. 2023), by bitsandbytes."""
 
     def __init__(self, weight: Tensor) -> None:
+        import bitsandbytes.functional as bnb  # seconds of import that only NF4 should cost
+
+        self._dequantize = bnb.dequantize_4bit
         self.packed, self.state = bnb.quantize_4bit(
             weight.contiguous(), blocksize=64, compress_statistics=True, quant_type="nf4"
         )
@@ -94,10 +96,10 @@ class NF4Linear:
         return int(self.packed.nbytes + self.state.absmax.nbytes)
 
     def __call__(self, x: Tensor) -> Tensor:
-        return torch.nn.functional.linear(x, bnb.dequantize_4bit(self.packed, self.state).to(x.dtype))
+        return torch.nn.functional.linear(x, self._dequantize(self.packed, self.state).to(x.dtype))
 
     def dequantized(self) -> Tensor:
-        weight: Tensor = bnb.dequantize_4bit(self.packed, self.state)
+        weight: Tensor = self._dequantize(self.packed, self.state)
         return weight.float()
 
 
