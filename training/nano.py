@@ -5,6 +5,7 @@ example is seen twice. Matrices are updated by Muon (Jordan et al. 2024, scaled 
 """
 
 import argparse
+import copy
 import time
 from collections.abc import Iterator
 from itertools import islice
@@ -150,9 +151,8 @@ def train(model: Qwen3ForCausalLM, packer: Packer, minutes: float, peak: float, 
 
 
 def save(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
-    state = {name: tensor.to(torch.bfloat16) for name, tensor in model.state_dict().items() if name != "lm_head.weight"}
-    model.config.dtype = torch.bfloat16
-    model.save_pretrained(out, state_dict=state)
+    """Weights in bf16, half of what training keeps."""
+    copy.deepcopy(model).to(torch.bfloat16).save_pretrained(out)
     tokenizer.save_pretrained(out)
 
 
@@ -170,7 +170,7 @@ def main() -> None:
         tokenizer = load_tokenizer(args.out)
         model = Qwen3ForCausalLM.from_pretrained(args.out, dtype=torch.float32)
     else:
-        tokenizer = train_tokenizer(sample_texts(60_000), VOCAB_SIZE)
+        tokenizer = train_tokenizer(sample_texts(60_000), VOCAB_SIZE, CONTEXT)
         model = Qwen3ForCausalLM(make_config(tokenizer))
     print(f"{model.num_parameters() / 1e6:.2f}M parameters, {len(tokenizer)} tokens", flush=True)
     packer = Packer(tokenizer, args.rows, args.length)

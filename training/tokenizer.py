@@ -33,7 +33,7 @@ CHAT_TEMPLATE = """\
 """
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
+def train_tokenizer(texts: Iterable[str], vocab_size: int, context: int) -> PreTrainedTokenizerFast:
     """Learn merges from `texts`; `vocab_size` counts the special tokens, which take the last ids as in Qwen3."""
     learner = Tokenizer(models.BPE())
     learner.pre_tokenizer = pre_tokenizers.Sequence(
@@ -64,6 +64,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
         tokenizer_object=published,
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
+        model_max_length=context,
         chat_template=CHAT_TEMPLATE,
         clean_up_tokenization_spaces=False,
     )

@@ -25,7 +25,7 @@ from training.words import Words
 def tokenizer() -> PreTrainedTokenizerFast:
     source = documents(Words(Random(1), pool_share=0.6))
     texts = ["".join(segment.text for segment in document) for document in islice(source, 3000)]
-    return train_tokenizer(texts, 400)
+    return train_tokenizer(texts, 400, 1024)
 
 
 @pytest.fixture
