@@ -26,7 +26,7 @@ from engine.tokenizer import Tokenizer
 from grammars import library
 from grammars.compiler import CompiledGrammar, GrammarCompiler
 from grammars.vocabulary import vocabulary_for
-from training.expert import unseen
+from training.measure import unseen
 from training.tasks import TASKS, Example
 from training.tasks.triage import LABELS
 

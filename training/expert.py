@@ -17,7 +17,7 @@ from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast, Qwen3ForCausalLM
+from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
 
 from adapters_store.fingerprint import base_fingerprint
 from adapters_store.manifest import (
@@ -32,7 +32,7 @@ from adapters_store.manifest import (
 from adapters_store.package import SOFT_PROMPT_TENSOR, write_package
 from training.corpus import chat
 from training.experts import EXPERTS, ExpertSpec, PeftConfig
-from training.measure import IGNORED, collate, greedy_matches
+from training.measure import IGNORED, collate, greedy_matches, unseen
 from training.tasks import TASKS, Draw, Example
 from training.tokenizer import letter_pieces, load_tokenizer
 from training.words import Words
@@ -140,12 +140,6 @@ def make_manifest(name: str, spec: ExpertSpec, expert: Expert, base: Path) -> Ma
         tags=spec.tags,
         license="Apache-2.0",
     )
-
-
-def unseen(tokenizer: PreTrainedTokenizerBase, draw: Draw, count: int, seed: int) -> list[Example]:
-    """Prompts of held-out words and phrases."""
-    words = Words(Random(seed), letter_pieces(tokenizer), held_out=True)
-    return [draw(words) for _ in range(count)]
 
 
 def main() -> None:

@@ -1,16 +1,22 @@
 """Exact match by teacher forcing: greedy decoding gives an answer iff each of its tokens is the argmax in its place.
 
-One forward pass per batch instead of one per token; the served figure comes from `bench.quality`.
+One forward pass per batch instead of one per token. `python -m training.measure` prints what the base knows of each
+domain before any expert is trained: an adapter selects a form, it does not add a missing skill.
 """
 
+import argparse
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from random import Random
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast, Qwen3ForCausalLM
 
 from training.corpus import NO_THOUGHT, chat_prompt
-from training.tasks import Example
+from training.tasks import TASKS, Draw, Example
+from training.tokenizer import letter_pieces, load_tokenizer
+from training.words import Words
 
 Logits = Callable[[Tensor], Tensor]
 """ids [batch, length] -> logits [batch, length, vocab]"""
@@ -56,3 +62,33 @@ def content_right(logits: Logits, tokenizer: PreTrainedTokenizerFast, examples: 
         answers = [example.loose[min(form, len(example.loose) - 1)] for example in examples]
         found = [a or b for a, b in zip(found, greedy_matches(logits, tokenizer, examples, answers), strict=True)]
     return sum(found) / len(found)
+
+
+def unseen(tokenizer: PreTrainedTokenizerBase, draw: Draw, count: int, seed: int) -> list[Example]:
+    """Prompts of held-out words and phrases."""
+    words = Words(Random(seed), letter_pieces(tokenizer), held_out=True)
+    return [draw(words) for _ in range(count)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--base", type=Path, default=Path("models/nano"))
+    parser.add_argument("--count", type=int, default=300, help="unseen prompts per domain")
+    parser.add_argument("--seed", type=int, default=5)
+    args = parser.parse_args()
+    tokenizer = load_tokenizer(args.base)
+    model = Qwen3ForCausalLM.from_pretrained(args.base, dtype=torch.float32).eval()
+
+    def logits(ids: Tensor) -> Tensor:
+        found: Tensor = model(ids, use_cache=False).logits
+        return found
+
+    for name, draw in TASKS.items():
+        examples = unseen(tokenizer, draw, args.count, args.seed)
+        content = content_right(logits, tokenizer, examples)
+        strict = greedy_matches(logits, tokenizer, examples, [example.answer for example in examples])
+        print(f"{name:14} content {content:6.1%}  strict form {sum(strict) / len(strict):6.1%}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -152,7 +152,9 @@ def train(model: Qwen3ForCausalLM, packer: Packer, minutes: float, peak: float, 
 
 def save(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
     """Weights in bf16, half of what training keeps."""
-    copy.deepcopy(model).to(torch.bfloat16).save_pretrained(out)
+    half: Qwen3ForCausalLM = copy.deepcopy(model)
+    half.bfloat16()
+    half.save_pretrained(out)
     tokenizer.save_pretrained(out)
 
 

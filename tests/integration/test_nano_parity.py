@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, Qwen3ForCausalLM
 from adapters_store.package import HostAdapter, read_package
 from bench.quality import Bench, exact, open_bench, share
 from engine.request import ExpertUse, GenerationRequest, SamplingParams
-from training.expert import unseen
+from training.measure import unseen
 from training.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parents[2]
