@@ -23,12 +23,17 @@ def listed(words: list[str], joiner: str = "and") -> str:
     return words[0] if len(words) == 1 else ", ".join(words[:-1]) + f" {joiner} {words[-1]}"
 
 
+def lowered(sentence: str) -> str:
+    """Without its capital, unless that belongs to the word: `I`, `JSON`."""
+    return sentence[0].lower() + sentence[1:] if sentence[1:2].islower() else sentence
+
+
 def framed(words: Words, instruction: str, text: str) -> str:
     """An instruction and the text it is about, in one of the ways people put them together."""
     if words.chance(0.15):
-        instruction = "Please " + instruction[0].lower() + instruction[1:]
+        instruction = f"Please {lowered(instruction)}"
     if words.chance(0.1):
-        instruction = instruction[0].lower() + instruction[1:]
+        instruction = lowered(instruction)
     style = words.rng.random()
     if style < 0.5:
         return f"{instruction}: {text}"

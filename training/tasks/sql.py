@@ -14,6 +14,26 @@ AGGREGATES = {
     "SUM": ("total", "sum of the", "combined"),
 }
 RESERVED = reserved("sql")
+# What people say of a column by its name: (more, less).
+DEGREES = {
+    "age": ("older than", "younger than"),
+    "price": ("more expensive than", "cheaper than"),
+    "cost": ("more expensive than", "cheaper than"),
+    "salary": ("that earn more than", "that earn less than"),
+    "height": ("taller than", "shorter than"),
+    "length": ("longer than", "shorter than"),
+    "weight": ("heavier than", "lighter than"),
+    "year": ("after", "before"),
+    "duration": ("longer than", "shorter than"),
+    "size": ("bigger than", "smaller than"),
+    "speed": ("faster than", "slower than"),
+}
+PLACES_COLUMNS = ("city", "country", "state", "region", "district")
+PEOPLE = ("people", "rows", "entries", "records")
+TYPES = {
+    "TEXT": ("TEXT", "TEXT", "TEXT", "VARCHAR(50)", "VARCHAR(255)"),
+    "INT": ("INT", "INT", "INT", "INTEGER", "REAL"),
+}
 LOOSE_AGGREGATES = {"AVG": "mean", "MAX": "top", "MIN": "bottom", "SUM": "sum"}
 
 
@@ -24,9 +44,15 @@ class Table:
     numbers: tuple[str, ...]
     order: tuple[str, ...]
 
-    def create(self) -> str:
-        columns = ", ".join(f"{c} {'TEXT' if c in self.text else 'INT'}" for c in self.order)
-        return f"CREATE TABLE {self.name} ({columns});"
+    def create(self, words: Words) -> str:
+        """As people paste it: on one line or several, with the types of one dialect or another."""
+        kinds = {kind: words.pick(*names) for kind, names in TYPES.items()}
+        columns = [f"{c} {kinds['TEXT' if c in self.text else 'INT']}" for c in self.order]
+        if self.order[0] == "id" and words.chance(0.3):
+            columns[0] += " PRIMARY KEY"
+        if words.chance(0.15):
+            return f"CREATE TABLE {self.name} (\n  " + ",\n  ".join(columns) + "\n);"
+        return f"CREATE TABLE {self.name} ({', '.join(columns)})" + words.pick(";", ";", ";", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +127,18 @@ def draw_table(words: Words) -> Table:
 def draw_condition(words: Words, table: Table) -> tuple[tuple[str, str, str], str]:
     """A condition and how people say it, as the tail of a sentence."""
     numbers = [c for c in table.numbers if c != "id"]
+    told = [c for c in numbers if c in DEGREES]
+    if told and words.chance(0.5):
+        column, value, up = (
+            words.pick(*told),
+            str(words.number(2, 2030 if words.chance(0.5) else 90)),
+            words.chance(0.5),
+        )
+        return (column, ">" if up else "<", value), f"{DEGREES[column][0 if up else 1]} {value}"
+    places = [c for c in table.text if c in PLACES_COLUMNS]
+    if len(places) == 1 and words.chance(0.5):
+        place = words.place()
+        return (places[0], "=", f"'{place}'"), words.pick(f"in {place}", f"from {place}", f"located in {place}")
     if words.chance(0.5):
         column = words.pick(*table.text)
         value = words.pick(words.place, words.first_name, words.item)()
@@ -114,6 +152,9 @@ def draw_condition(words: Words, table: Table) -> tuple[tuple[str, str, str], st
             f"that have {column} {value}",
             f"where {column} equals {value}",
             f"with {column} '{value}'",
+            f"in the {value} {column}",
+            f"of the {column} {value}",
+            f"that belong to {column} {value}",
         )
         return (column, "=", f"'{value}'"), said
     column, value = words.pick(*numbers), str(words.number(2, 2030 if words.chance(0.3) else 90))
@@ -135,6 +176,9 @@ def draw_condition(words: Words, table: Table) -> tuple[tuple[str, str, str], st
 
 def ask_count(words: Words, table: Table) -> tuple[Query, str]:
     t = table.name
+    if words.chance(0.1):
+        said = words.pick("How many {p} are in {t}", "Count the {p} in {t}", "How many {p} does {t} have")
+        return Query(t, ("COUNT(*)",)), said.format(p=words.pick(*PEOPLE), t=t)
     if words.chance(0.35):
         said = words.pick(f"How many {t} are there", f"Count the {t}", f"Count all {t}", f"What is the number of {t}")
         return Query(t, ("COUNT(*)",)), said
@@ -151,7 +195,17 @@ def ask_columns(words: Words, table: Table) -> tuple[Query, str]:
     columns = ["*"] if everything else words.rng.sample(table.order, min(words.pick(1, 1, 2, 2, 3), len(table.order)))
     if everything:
         said = words.pick(
-            f"Show all {t}", f"List all {t}", f"Show everything about {t}", f"Get all {t}", f"Find the {t}"
+            f"Show me all {t}",
+            f"Which {t} are there",
+            f"Give me all {t}",
+            f"I want all {t}",
+            f"Which {t}",
+            f"Return {t}",
+            f"Show all {t}",
+            f"List all {t}",
+            f"Show everything about {t}",
+            f"Get all {t}",
+            f"Find the {t}",
         )
     else:
         named = listed(columns)
@@ -165,6 +219,13 @@ def ask_columns(words: Words, table: Table) -> tuple[Query, str]:
             f"Get {named} from {t}",
             f"Select {named} from {t}",
             f"Which {named} do the {t} have",
+            f"Give me {named} of every {t}",
+            f"Tell me the {named} of the {t}",
+            f"I want to see the {named} of all {t}",
+            f"Can you show me the {named} of the {t}",
+            f"Return {named} for all {t}",
+            f"Display {named} from {t}",
+            f"What is the {named} of the {t}",
         )
     conditions: list[tuple[str, str, str]] = []
     order, down = "", False
@@ -176,8 +237,16 @@ def ask_columns(words: Words, table: Table) -> tuple[Query, str]:
     if words.chance(0.3):
         order, down = words.pick(*table.order), words.chance(0.5)
         said += words.pick(f" sorted by {order}", f" ordered by {order}", f", sort by {order}")
-        said += words.pick(" descending", " from high to low", " in descending order") if down else ""
-        said += "" if down else words.pick("", "", " ascending", " in ascending order")
+        said += (
+            words.pick(" descending", " from high to low", " in descending order", ", highest first", ", largest first")
+            if down
+            else ""
+        )
+        said += (
+            ""
+            if down
+            else words.pick("", "", " ascending", " in ascending order", ", lowest first", ", smallest first")
+        )
     return Query(t, tuple(columns), tuple(conditions), order=order, descending=down), said
 
 
@@ -200,6 +269,10 @@ def ask_aggregate(words: Words, table: Table) -> tuple[Query, str]:
 
 def ask_group(words: Words, table: Table) -> tuple[Query, str]:
     group, t = words.pick(*table.text), table.name
+    if words.chance(0.2):
+        people = words.pick(*PEOPLE)
+        said = words.pick("How many {p} are in each {g}", "Count the {p} per {g}", "How many {p} does each {g} have")
+        return Query(t, (group, "COUNT(*)"), group=group), said.format(p=people, g=group)
     if words.chance(0.5):
         said = words.pick(
             f"How many {t} are there per {group}",
@@ -222,6 +295,12 @@ def ask_top(words: Words, table: Table) -> tuple[Query, str]:
     down, count = words.chance(0.6), words.number(2, 20)
     degree = words.pick("highest", "largest", "most") if down else words.pick("lowest", "smallest", "least")
     taken = words.pick("*", words.pick(*table.order))
+    if words.chance(0.35):
+        shown = "name" if "name" in table.text and words.chance(0.7) else words.pick(*table.text)
+        who = ["Who has", "Who has"] if shown == "name" else []
+        who += [f"Which {shown} has", f"What is the {shown} with", f"Show the {shown} with"]
+        query = Query(t, (shown,), order=column, descending=down, limit=1)
+        return query, f"{words.pick(*who)} the {degree} {column}"
     if taken == "*":
         said = words.pick(
             f"Show the {count} {t} with the {degree} {column}",
@@ -252,13 +331,15 @@ ASKS = (ask_count, ask_columns, ask_columns, ask_columns, ask_aggregate, ask_gro
 
 def draw(words: Words) -> Example:
     table = draw_table(words)
-    lines = [table.create()]
+    lines = [table.create(words)]
     if words.chance(0.25):
         other = draw_table(words)
         if other.name != table.name:
-            lines.insert(words.pick(0, 1), other.create())
+            lines.insert(words.pick(0, 1), other.create(words))
     query, said = words.pick(*ASKS)(words, table)
-    question = said + ("?" if said.split()[0] in ("How", "What", "Which", "Number") else words.pick(".", ".", ""))
+    question = said + (
+        "?" if said.split()[0] in ("How", "What", "Which", "Number", "Who", "Can") else words.pick(".", ".", "")
+    )
     if words.chance(0.1):
         question = words.pick("Please write the SQL: ", "Write an SQL query: ", "In SQL: ", "SQL: ") + question
     schema = words.pick("\n", "\n", " ").join(lines)

@@ -9,6 +9,20 @@ from training.words import HELD_OUT_ONE_IN, Words
 PHRASES: dict[str, tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]] = {
     "billing": (
         (
+            ("Why did you take", "Someone took", "You took", "The system took"),
+            (
+                "money from my card",
+                "a second payment",
+                "20 euros too much",
+                "a payment after I cancelled",
+                "a fee from my account",
+            ),
+        ),
+        (
+            ("My credit card", "My payment", "The card payment"),
+            ("was declined", "did not go through", "was booked twice", "is still pending", "failed but I was charged"),
+        ),
+        (
             ("I was charged", "You charged me", "My card was charged", "My bank account was debited"),
             (
                 "twice",
@@ -47,6 +61,14 @@ PHRASES: dict[str, tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]] = {
     ),
     "shipping": (
         (
+            ("Where's", "When will you send", "How long until I get", "I am still waiting for"),
+            ("my package", "my parcel", "my order", "the delivery", "the things I ordered"),
+        ),
+        (
+            ("The driver", "The delivery man", "The postman", "Your courier"),
+            ("did not ring", "left the box at the wrong house", "was two hours late", "lost my package"),
+        ),
+        (
             ("My parcel", "My package", "The delivery", "My order", "The box I ordered"),
             (
                 "has not arrived",
@@ -75,6 +97,19 @@ PHRASES: dict[str, tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]] = {
         ),
     ),
     "technical": (
+        (
+            ("The website", "The app", "Your page", "The checkout page", "The login page"),
+            (
+                "keeps throwing an error",
+                "keeps crashing",
+                "won't load",
+                "hangs when I click on pay",
+                "doesn't work in my browser",
+                "shows a 404",
+                "logs an exception",
+                "does not react to clicks",
+            ),
+        ),
         (
             ("The app", "Your website", "The program", "The mobile app", "The page"),
             (
@@ -105,6 +140,20 @@ PHRASES: dict[str, tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]] = {
     ),
     "account": (
         (
+            ("I want to cancel", "Please cancel", "How do I cancel", "I'd like to end", "Please stop"),
+            ("my subscription", "my plan", "my membership", "my contract", "my free trial"),
+        ),
+        (
+            (
+                "I can't get into",
+                "I can't log into",
+                "Somebody hacked",
+                "I no longer have access to",
+                "I am unable to enter",
+            ),
+            ("my account", "my profile", "my account anymore", "my user account", "my account since Monday"),
+        ),
+        (
             ("I forgot", "I lost", "How do I reset", "I want to change", "Please reset"),
             ("my password", "my user name", "my login", "my pin", "the password of my account"),
         ),
@@ -130,6 +179,14 @@ PHRASES: dict[str, tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]] = {
         ),
     ),
     "returns": (
+        (
+            ("My refund", "The refund", "My money back"),
+            ("has not come", "hasn't shown up", "is still missing", "never arrived", "takes too long"),
+        ),
+        (
+            ("I don't like", "I no longer want", "I changed my mind about"),
+            ("the dress and want to return it", "the shoes, can I send them back", "the lamp, please take it back"),
+        ),
         (
             (
                 "I want to return",
@@ -165,6 +222,14 @@ PHRASES: dict[str, tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]] = {
         ),
     ),
     "feedback": (
+        (
+            ("You guys", "You people", "Your team", "You all"),
+            ("are awesome", "are the best", "did a great job", "rock", "made my day", "are very kind"),
+        ),
+        (
+            ("Just wanted to say", "I only want to say", "Let me tell you:"),
+            ("thank you", "I love the product", "great work", "the new version is lovely", "your support is great"),
+        ),
         (
             ("I love", "I really like", "We all enjoy", "I am very happy with", "Thank you for"),
             (

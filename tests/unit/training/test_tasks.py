@@ -64,7 +64,8 @@ def test_no_slot_word_of_an_unseen_prompt_occurs_in_training_answers() -> None:
     closed = {*json_extract.DAYS, *json_extract.COLORS, *json_extract.JOBS}
     for example in drawn("json-extract", 300, held_out=True):
         for value in json.loads(example.answer).values():
-            assert not isinstance(value, str) or value in closed or value not in seen
+            is_word = isinstance(value, str) and not value.isdigit() and value not in closed
+            assert not is_word or value not in seen
 
 
 def test_no_unseen_ticket_phrase_occurs_in_training() -> None:
@@ -84,7 +85,8 @@ def test_extracted_fields_stand_in_the_prompt_in_the_order_asked_for(held_out: b
 def test_sql_answers_run_on_the_tables_of_their_prompts(held_out: bool) -> None:
     for example in drawn("sql", 300, held_out):
         database = sqlite3.connect(":memory:")
-        database.executescript("".join(re.findall(r"CREATE TABLE [^;]*;", example.prompt)))
+        for statement in re.findall(r"CREATE TABLE \w+ \((?:[^()]|\(\d+\))*\)", example.prompt):
+            database.execute(statement)
         database.execute(example.answer)
         database.close()
         assert len(sqlglot.parse(example.answer, dialect="sqlite")) == 1
