@@ -25,7 +25,7 @@ class EngineConfig:
     max_step_tokens: int = 512
     """Tokens of one step over all rows; longer prompts are prefilled in chunks."""
     max_context: int = 0
-    """Positions of one sequence. 0 means what the base was made for."""
+    """Positions of one sequence. 0 means what the base was made for, within the budget of the KV cache."""
     block_size: int = 16
     kv_blocks: int = 0
     """Blocks of the KV cache. 0 means enough for a full batch of full contexts, within 2 GiB."""

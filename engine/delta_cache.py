@@ -34,10 +34,12 @@ class DeltaCache:
                     return self._held[adapter.generation]
             try:
                 delta = self._lower(adapter)
-            finally:
+            except BaseException:
                 with self._lock:
                     self._lowering.pop(adapter.generation, None)
+                raise
             with self._lock:
+                self._lowering.pop(adapter.generation, None)
                 self._held[adapter.generation] = delta
                 while self.num_bytes > self.capacity_bytes and len(self._held) > 1:
                     self._held.popitem(last=False)

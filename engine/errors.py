@@ -45,5 +45,9 @@ class GrammarDeadEnd(EngineError):
     """No token continues the grammar: it asks for text that this vocabulary cannot spell."""
 
 
+class LogitsInvalid(EngineError):
+    """The model said NaN or infinity; the request cannot go on, the others can."""
+
+
 class EngineStopped(EngineError):
     """The engine is not running: it was stopped, or its thread died of the error named here."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from engine.errors import EngineStopped, GrammarDeadEnd
+from engine.errors import EngineError, EngineStopped, GrammarDeadEnd, LogitsInvalid
 from engine.model.delta import Delta
 from engine.plan import StepPlan
 from engine.request import TokenEvent
@@ -101,13 +101,13 @@ class EngineLoop:
         plan = self.scheduler.plan()
         self._upload(plan)
         logits = self.runner.forward(plan)
-        tokens, dead_ends = self._draw(plan, logits)
+        tokens, faults = self._draw(plan, logits)
         self._count(plan, len(tokens))
         for sequence_id, events in self.scheduler.commit(plan, tokens).items():
             self._publish(sequence_id, events)
-        for sequence_id, dead_end in dead_ends.items():
+        for sequence_id, fault in faults.items():
             self.scheduler.drop(self._live[sequence_id].sequence)
-            self._publish(sequence_id, dead_end)
+            self._publish(sequence_id, fault)
 
     def _run(self) -> None:
         try:
@@ -127,7 +127,6 @@ class EngineLoop:
             match self._inbox.get():
                 case Submit() as submit:
                     self._live[submit.sequence.id] = submit
-                    self.runner.hold(submit.deltas)
                     self.scheduler.add(submit.sequence)
                 case Cancel(sequence_id):
                     if events := self.scheduler.cancel(sequence_id):
@@ -136,20 +135,23 @@ class EngineLoop:
                     self._stopping = True
 
     def _upload(self, plan: StepPlan) -> None:
-        for sequence_id, durations in self.runner.upload(plan.uploads).items():
-            self._live[sequence_id].sequence.swap_seconds += sum(durations)
-            self.stats.swaps += len(durations)
+        for upload in plan.uploads:
+            submit = self._live[upload.sequence_id]
+            delta = next(delta for delta in submit.deltas if delta.generation == upload.generation)
+            submit.sequence.swap_seconds += self.runner.upload(upload, delta)
+            self.stats.swaps += 1
 
-    def _draw(self, plan: StepPlan, logits: Tensor) -> tuple[dict[int, int], dict[int, GrammarDeadEnd]]:
-        """sequence id -> token, and the rows whose grammar has no way on: they fail alone."""
-        tokens, dead_ends = {}, {}
+    def _draw(self, plan: StepPlan, logits: Tensor) -> tuple[dict[int, int], dict[int, EngineError]]:
+        """sequence id -> token, and what ended the rows that cannot go on: they fail alone."""
+        tokens: dict[int, int] = {}
+        faults: dict[int, EngineError] = {}
         for row, row_logits in zip((row for row in plan.rows if row.samples), logits, strict=True):
             sequence = self._live[row.sequence_id].sequence
             try:
                 tokens[sequence.id] = sample(row_logits, sequence)
-            except GrammarDeadEnd as dead_end:
-                dead_ends[sequence.id] = dead_end
-        return tokens, dead_ends
+            except (GrammarDeadEnd, LogitsInvalid) as fault:
+                faults[sequence.id] = fault
+        return tokens, faults
 
     def _count(self, plan: StepPlan, num_drawn: int) -> None:
         self.stats.steps += 1
@@ -160,7 +162,6 @@ class EngineLoop:
         submit = self._live[sequence_id]
         if isinstance(news, Exception) or submit.sequence.finish:
             del self._live[sequence_id]
-            self.runner.let_go(delta.generation for delta in submit.deltas)
         submit.publish(news)
 
     def _close(self, reason: EngineStopped) -> None:

@@ -5,7 +5,7 @@ mean something else by them.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -81,44 +81,54 @@ class Lowering:
         for key, value in config.items():
             if value and key not in known | INERT_KEYS:
                 raise ValueError(f"adapter_config.json sets {key} to {value!r}, which is not supported")
-        return {layer: lower(layer, part, config) for layer, part in self._by_layer(adapter.tensors).items()}
+        layers = self._by_layer(adapter.tensors)
+        self._check_complete(layers, config)
+        return {layer: lower(layer, part, config) for layer, part in layers.items()}
+
+    def _check_complete(self, layers: Collection[str], config: Mapping[str, Any]) -> None:
+        """A file that lost a part of its tensors would be served as another adapter."""
+        targets = config.get("target_modules")
+        if not isinstance(targets, list | tuple) or config.get("layers_to_transform") or config.get("exclude_modules"):
+            return
+        for layer in self.shapes:
+            if layer not in layers and any(f".model.{layer}".endswith(f".{target}") for target in targets):
+                raise ValueError(f"{layer} is one of its target_modules and has no tensors")
 
     def _by_layer(self, tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         """layer name -> what follows it in the tensor's name -> tensor in fp32."""
         layers: dict[str, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
-            layer, _, tail = name.removeprefix(PREFIX).partition(
-                next((f".{t}" for t in ("lora_", "ia3_") if f".{t}" in name), "\0")
-            )
+            kind = next((kind for kind in ("lora_", "ia3_") if f".{kind}" in name), "")
+            layer, _, tail = name.removeprefix(PREFIX).partition(f".{kind}" if kind else "\0")
             if layer not in self.shapes or not name.startswith(PREFIX):
                 raise ValueError(f"tensor {name!r} belongs to no linear layer of this base")
             if not tensor.isfinite().all():
                 raise ValueError(f"tensor {name!r} has values that are not finite")
-            layers.setdefault(layer, {})[tail] = tensor.float()
+            layers.setdefault(layer, {})[kind + tail] = tensor.float()
         return layers
 
     def _lower_lora(self, layer: str, part: Part, config: Mapping[str, Any]) -> LinearDelta:
         """LoRA (Hu et al. 2021), rsLoRA (Kalajdzievski 2023) and DoRA (Liu et al. 2024, equation 5)."""
         dora = bool(config.get("use_dora"))
-        _only(layer, part, {"A.weight", "B.weight", "magnitude_vector"} if dora else {"A.weight", "B.weight"})
+        _only(layer, part, {"lora_A.weight", "lora_B.weight"} | ({"lora_magnitude_vector"} if dora else set()))
         if config.get("bias", "none") != "none":
             raise ValueError(f"bias {config['bias']!r} is not supported: the base has no biases")
         if config.get("init_lora_weights", True) not in PLAIN_INITS:
             raise ValueError(f"init_lora_weights {config['init_lora_weights']!r} changes the base's own weights")
-        a, b = part["A.weight"], part["B.weight"]
+        a, b = part["lora_A.weight"], part["lora_B.weight"]
         out, inner = self.shapes[layer]
         rank = a.shape[0]
         _shaped(layer, "A", a, (rank, inner))
         _shaped(layer, "B", b, (out, rank))
         if rank > self.max_rank:
             raise ValueError(f"rank {rank} of {layer} is above the limit of {self.max_rank}")
-        if rank != _pattern(config.get("rank_pattern"), layer, config["r"]):
+        if rank != _setting(config, "r", "rank_pattern", layer):
             raise ValueError(f"{layer} has rank {rank}, adapter_config.json says otherwise")
-        alpha = _pattern(config.get("alpha_pattern"), layer, config["lora_alpha"])
+        alpha = _setting(config, "lora_alpha", "alpha_pattern", layer)
         b = b * (alpha / (math.sqrt(rank) if config.get("use_rslora") else rank))
         if not dora:
             return LinearDelta(a=a, b=b.t().contiguous())
-        magnitude = part["magnitude_vector"].flatten()
+        magnitude = part["lora_magnitude_vector"].flatten()
         _shaped(layer, "magnitude", magnitude, (out,))
         norms = (self.weight_of(layer).float().cpu() + b @ a).norm(dim=1)
         if not (norms > 0).all():
@@ -128,11 +138,11 @@ class Lowering:
 
     def _lower_ia3(self, layer: str, part: Part, config: Mapping[str, Any]) -> LinearDelta:
         """IA3 (Liu et al. 2022): feed-forward modules scale their input, all others their output."""
-        _only(layer, part, {"l"})
+        _only(layer, part, {"ia3_l"})
         feedforward = config.get("feedforward_modules") or ()
         modules = (feedforward,) if isinstance(feedforward, str) else tuple(feedforward)
         out, inner = self.shapes[layer]
-        scale = part["l"]
+        scale = part["ia3_l"]
         if any(layer == module or layer.endswith(f".{module}") for module in modules):
             _shaped(layer, "scale", scale, (1, inner))
             return LinearDelta(c=scale.flatten() - 1)
@@ -149,16 +159,20 @@ class Lowering:
         return prompt.to(torch.float32)
 
 
-def _pattern(pattern: Mapping[str, int] | None, layer: str, default: int) -> int:
-    """PEFT's per-layer overrides by the end of a layer's name; regular expressions are refused."""
-    for key, value in (pattern or {}).items():
-        if not key.replace(".", "").replace("_", "").isalnum():
-            raise ValueError(
-                f"pattern {key!r} of rank_pattern or alpha_pattern is a regular expression, which is not supported"
-            )
-        if layer == key or layer.endswith(f".{key}"):
-            return value
-    return default
+def _setting(config: Mapping[str, Any], key: str, pattern_key: str, layer: str) -> float:
+    """A number that a pattern may override by the end of the layer's full name, as in PEFT."""
+    value, pattern = config.get(key), config.get(pattern_key) or {}
+    if not isinstance(pattern, Mapping):
+        raise ValueError(f"{pattern_key} is {pattern!r}, not an object")
+    for name, override in pattern.items():
+        if not name.replace(".", "").replace("_", "").isalnum():
+            raise ValueError(f"{name!r} of {pattern_key} is a regular expression, which is not supported")
+        if f".model.{layer}".endswith(f".{name}"):
+            value = override
+            break
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise ValueError(f"{key} of {layer} is {value!r}, not a number above 0")
+    return value
 
 
 def _only(layer: str, part: Part, names: set[str]) -> None:

@@ -1,7 +1,6 @@
 """Owns every tensor: executes a StepPlan's uploads and its forward pass. Decides nothing."""
 
 import time
-from collections.abc import Iterable
 from functools import partial
 
 import torch
@@ -21,34 +20,16 @@ class Runner:
     def __init__(self, config: EngineConfig, model: Transformer) -> None:
         self.config, self.model = config, model
         self.device = torch.device(config.device)
-        self.deltas: dict[str, Delta] = {}
-        self._holders: dict[str, int] = {}
         self.uploader = Uploader(self.device)
         self.names: dict[int, str] = {}
         """slot -> name of the expert in it."""
 
-    def hold(self, deltas: Iterable[Delta]) -> None:
-        """Keep deltas at hand while a sequence may need them uploaded."""
-        for delta in deltas:
-            self.deltas[delta.generation] = delta
-            self._holders[delta.generation] = self._holders.get(delta.generation, 0) + 1
-
-    def let_go(self, generations: Iterable[str]) -> None:
-        for generation in generations:
-            self._holders[generation] -= 1
-            if not self._holders[generation]:
-                del self._holders[generation], self.deltas[generation]
-
-    def upload(self, uploads: Iterable[Upload]) -> dict[int, list[float]]:
-        """Copy adapters into slots; returns the seconds of each upload by sequence id."""
-        seconds: dict[int, list[float]] = {}
-        for upload in uploads:
-            delta = self.deltas[upload.generation]
-            began = time.perf_counter()
-            self.uploader.run(upload.sequence_id, partial(self.model.load_slot, upload.slot, delta))
-            seconds.setdefault(upload.sequence_id, []).append(time.perf_counter() - began)
-            self.names[upload.slot] = delta.name
-        return seconds
+    def upload(self, upload: Upload, delta: Delta) -> float:
+        """Copy an adapter into its slot; returns the seconds that this held up the engine thread."""
+        began = time.perf_counter()
+        self.uploader.run(upload.sequence_id, partial(self.model.load_slot, upload.slot, delta))
+        self.names[upload.slot] = delta.name
+        return time.perf_counter() - began
 
     @torch.inference_mode()
     def forward(self, plan: StepPlan) -> Tensor:
@@ -89,7 +70,8 @@ class Runner:
                 prefill.append(PrefillSpan(begin, end, self._tensor(cache), mask))
         longest = max(map(len, contexts), default=0)
         seen = torch.arange(longest, device=self.device) < self._tensor([len(c) for c in contexts])[:, None]
-        padded = self._tensor([c + [0] * (longest - len(c)) for c in contexts])
+        # Padded with a position of the row's own: what is masked is still read, and 0 * NaN is NaN.
+        padded = self._tensor([c + c[:1] * (longest - len(c)) for c in contexts])
         return StepContext(cos, sin, self._tensor(write), prefill, self._tensor(single), padded, seen[:, None, None])
 
     def _cache_positions(self, row: Row, length: int) -> list[int]:

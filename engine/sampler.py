@@ -9,7 +9,7 @@ import random
 import torch
 from torch import Tensor
 
-from engine.errors import GrammarDeadEnd
+from engine.errors import GrammarDeadEnd, LogitsInvalid
 from engine.request import SamplingParams, TokenMatcher
 from engine.sequence import Sequence
 
@@ -21,16 +21,18 @@ GREEDY_SPAN = 64
 
 @torch.inference_mode()
 def sample(logits: Tensor, sequence: Sequence) -> int:
-    """Draw from logits fp32 [vocab] on the CPU, which it may change. Raises GrammarDeadEnd."""
+    """Draw from logits fp32 [vocab] on the CPU, which it may change. Raises GrammarDeadEnd or LogitsInvalid."""
     params, matcher = sequence.sampling, sequence.matcher
     penalize(logits, sequence, params.repetition_penalty)
+    if logits.isnan().any() or logits.max().isinf():
+        raise LogitsInvalid("the model's output is not finite: an expert or the repetition penalty overflows")
     if params.temperature == 0:
         return _greedy(logits, matcher)
     draws = random.Random(_draw_seed(sequence))
     if matcher and _truncates(params):
         _apply_mask(logits, matcher)
         matcher = None
-    probabilities = truncate(torch.softmax(logits / params.temperature, -1), params)
+    probabilities = truncate(_softmax(logits, params.temperature), params)
     for _ in range(MAX_REDRAWS if matcher else 1):
         token = _draw(probabilities, draws.random())
         if matcher is None or matcher.allows(token):
@@ -40,7 +42,7 @@ def sample(logits: Tensor, sequence: Sequence) -> int:
             break
     assert matcher is not None
     _apply_mask(logits, matcher)
-    return _draw(torch.softmax(logits / params.temperature, -1), draws.random())
+    return _draw(_softmax(logits, params.temperature), draws.random())
 
 
 def penalize(logits: Tensor, sequence: Sequence, penalty: float) -> None:
@@ -65,6 +67,11 @@ def truncate(probabilities: Tensor, params: SamplingParams) -> Tensor:
     if params.min_p > 0:
         ranked[1:][ranked[1:] < params.min_p * ranked[0]] = 0
     return torch.zeros_like(probabilities).scatter_(0, order, ranked)
+
+
+def _softmax(logits: Tensor, temperature: float) -> Tensor:
+    """The peak is taken off first, so that no temperature above zero overflows."""
+    return torch.softmax((logits - logits.max()) / temperature, -1)
 
 
 def _truncates(params: SamplingParams) -> bool:

@@ -16,7 +16,7 @@ class Part:
     num_virtual: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Sequence:
     id: int
     prompt_ids: tuple[int, ...]

@@ -2,7 +2,9 @@
 
 import asyncio
 import itertools
+import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import replace
 
 import torch
@@ -11,7 +13,7 @@ from adapters_store.fingerprint import base_fingerprint
 from adapters_store.package import HostAdapter
 from engine.config import EngineConfig
 from engine.delta_cache import DeltaCache
-from engine.errors import EngineOverloaded, PromptTooLong, TooManyExperts
+from engine.errors import AdapterIncompatible, EngineOverloaded, EngineStopped, PromptTooLong, TooManyExperts
 from engine.kv_blocks import BlockPool
 from engine.loop import Cancel, EngineLoop, Submit
 from engine.lowering import Lowering
@@ -49,7 +51,7 @@ class Generation:
 
     def publish(self, news: list[TokenEvent] | Exception) -> None:
         """Called from the engine thread. A caller whose event loop is gone no longer listens."""
-        if not self._loop.is_closed():
+        with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._events.put_nowait, news)
 
     async def __aiter__(self) -> AsyncIterator[TokenEvent]:
@@ -88,12 +90,15 @@ class Engine:
     def load(cls, config: EngineConfig) -> "Engine":
         """Read and quantize the base; raises UnsupportedModel."""
         shape = read_config(config.base)
-        config = replace(config, max_context=min(config.max_context or shape.max_positions, shape.max_positions))
-        kv_blocks = config.kv_blocks or _affordable_blocks(config, shape)
-        if kv_blocks * config.block_size < config.max_context:
-            raise ValueError(
-                f"{kv_blocks} KV blocks of {config.block_size} hold less than one context of {config.max_context}"
-            )
+        affordable = _affordable_positions(config, shape)
+        longest = min(config.max_context or max(affordable, config.block_size), shape.max_positions)
+        config = replace(config, max_context=longest)
+        per_context = -(-longest // config.block_size)
+        kv_blocks = config.kv_blocks or max(
+            per_context, min(per_context * config.max_batch, affordable // config.block_size)
+        )
+        if kv_blocks < per_context:
+            raise ValueError(f"{kv_blocks} KV blocks of {config.block_size} hold less than one context of {longest}")
         return cls(
             config,
             shape,
@@ -139,14 +144,16 @@ class Engine:
         Raises EngineOverloaded, PromptTooLong, TooManyExperts, AdapterIncompatible or EngineStopped; the request's
         matcher is closed then.
         """
+        submitted = time.monotonic()
         try:
             self.check_capacity()
             if len(request.experts) > self.config.num_slots:
                 raise TooManyExperts(len(request.experts), self.config.num_slots)
             uses = sorted(request.experts, key=lambda use: use.adapter.manifest.name)
             deltas = tuple([await asyncio.to_thread(self._deltas.get, use.adapter) for use in uses])
-            sequence = self._sequence(request, deltas, [use.weight for use in uses])
+            sequence = self._sequence(request, deltas, [use.weight for use in uses], submitted)
             generation = Generation(sequence, lambda: self._cancel(sequence.id))
+            self.check_capacity()  # once more: others came while the adapters were lowered
             self._loop.send(Submit(sequence, deltas, generation.publish))
         except BaseException:
             if request.matcher:
@@ -154,7 +161,9 @@ class Engine:
             raise
         return generation
 
-    def _sequence(self, request: GenerationRequest, deltas: tuple[Delta, ...], weights: list[float]) -> Sequence:
+    def _sequence(
+        self, request: GenerationRequest, deltas: tuple[Delta, ...], weights: list[float], submitted: float
+    ) -> Sequence:
         parts = tuple(Part(d.generation, d.name, w, d.num_virtual) for d, w in zip(deltas, weights, strict=True))
         length = len(request.prompt_ids) + sum(part.num_virtual for part in parts)
         if length >= self.config.max_context:
@@ -166,10 +175,11 @@ class Engine:
             sampling=request.sampling,
             matcher=request.matcher,
             max_length=self.config.max_context,
+            submitted=submitted,
         )
 
     def _cancel(self, sequence_id: int) -> None:
-        if self._loop.is_running:
+        with suppress(EngineStopped):
             self._loop.send(Cancel(sequence_id))
 
     def _lower(self, adapter: HostAdapter) -> Delta:
@@ -181,6 +191,8 @@ class Engine:
             if tensor is None:
                 return None
             placed = tensor.to(dtype).contiguous()
+            if not placed.isfinite().all():
+                raise AdapterIncompatible(delta.name, f"its scaled values do not fit {dtype}")
             return placed.pin_memory() if pinned else placed
 
         linears = {
@@ -190,9 +202,7 @@ class Engine:
         return replace(delta, linears=linears, prompt=place(delta.prompt))
 
 
-def _affordable_blocks(config: EngineConfig, shape: ModelConfig) -> int:
-    """Enough for a full batch of full contexts, within the budget, and never less than one context."""
+def _affordable_positions(config: EngineConfig, shape: ModelConfig) -> int:
+    """Positions of KV cache that the budget holds, in whole blocks."""
     width = 2 * shape.num_layers * shape.num_kv_heads * shape.head_dim * compute_dtype(config).itemsize
-    per_context = -(-config.max_context // config.block_size)
-    affordable = KV_BUDGET_BYTES // (width * config.block_size)
-    return max(per_context, min(per_context * config.max_batch, affordable))
+    return KV_BUDGET_BYTES // (width * config.block_size) * config.block_size

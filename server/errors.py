@@ -16,6 +16,7 @@ from engine.errors import (
     EngineError,
     EngineOverloaded,
     EngineStopped,
+    LogitsInvalid,
     PromptTooLong,
     TooManyExperts,
 )
@@ -60,6 +61,7 @@ FAULTS: dict[type[Exception], Fault] = {
     StoreError: _OURS,
     GrammarUnknown: Fault(400, _INVALID, "grammar_unknown", "grammar"),
     GrammarError: _OURS,
+    LogitsInvalid: Fault(503, "server_error", "logits_invalid"),
     EngineOverloaded: Fault(429, "rate_limit_error", "overloaded", is_temporary=True),
     PromptTooLong: Fault(400, _INVALID, "prompt_too_long", "prompt"),
     TooManyExperts: Fault(400, _INVALID, "too_many_experts", "experts"),

@@ -18,7 +18,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 from uuid import uuid4
 
+from adapters_store.cache import Lease
 from adapters_store.manifest import DecodingDefaults
+from adapters_store.store import AdapterStore
 from engine.errors import AdapterIncompatible
 from engine.request import ExpertUse, GenerationRequest, SamplingParams, TokenMatcher
 from grammars import library
@@ -109,11 +111,26 @@ async def fetch_experts(services: Services, decision: RouteDecision, leases: Exi
     """Read what is not in memory yet, off the event loop. Raises AdapterIncompatible besides the store's errors."""
     uses = []
     for expert in decision.experts:
-        lease = leases.enter_context(await asyncio.to_thread(services.store.fetch, expert.name))
+        lease = leases.enter_context(await fetch(services.store, expert.name))
         if not services.is_compatible(lease.adapter.manifest):
             raise AdapterIncompatible(expert.name, "it was made for another base than the one that runs")
         uses.append(ExpertUse(lease.adapter, expert.weight))
     return tuple(uses)
+
+
+async def fetch(store: AdapterStore, name: str) -> Lease:
+    """A lease from a thread; if nobody waits for it any more when it comes, it is given back."""
+    fetching = asyncio.ensure_future(asyncio.to_thread(store.fetch, name))
+    try:
+        return await asyncio.shield(fetching)
+    except asyncio.CancelledError:
+        fetching.add_done_callback(release_unwanted)
+        raise
+
+
+def release_unwanted(fetching: asyncio.Future[Lease]) -> None:
+    if not fetching.cancelled() and fetching.exception() is None:
+        fetching.result().release()
 
 
 async def compile_grammar(

@@ -56,7 +56,7 @@ class GenerateRequest(Wire):
     top_p: float | None = Field(default=None, gt=0, le=1)
     top_k: int | None = Field(default=None, ge=0, le=1_000_000, description="0 is no limit.")
     min_p: float | None = Field(default=None, ge=0, le=1)
-    repetition_penalty: float | None = Field(default=None, gt=0, le=10)
+    repetition_penalty: float | None = Field(default=None, ge=0.1, le=10)
     seed: int | None = Field(default=None, ge=0, le=2**63 - 1)
     stop: StopString | Annotated[list[StopString], Field(max_length=8)] = Field(default_factory=list)
     stream: bool = False

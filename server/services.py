@@ -124,6 +124,7 @@ def engine_config(settings: Settings, num_tokens: int, has_cuda: bool) -> Engine
             num_slots=settings.slots,
             max_batch=settings.max_batch,
             max_queue=settings.max_queue,
+            max_context=settings.max_context or 0,
         )
     except ValueError as fault:
         raise SettingsInvalid(str(fault)) from fault

@@ -42,6 +42,9 @@ class Settings(BaseSettings):
     )
     slots: int = Field(default=10, ge=1, le=256, description="Experts resident on the device at one time.")
     max_batch: int = Field(default=32, ge=1, le=1024, description="Requests decoded in one step.")
+    max_context: int | None = Field(
+        default=None, ge=16, description="Positions of one request; what the base was made for, within 2 GiB of KV."
+    )
     max_queue: int = Field(default=128, ge=1, le=65536, description="Requests that may wait; the next one gets a 429.")
 
     host_memory_bytes: int = Field(

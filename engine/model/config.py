@@ -36,28 +36,32 @@ def read_config(directory: Path) -> ModelConfig:
             f"{directory}: attention_bias, sliding windows and activations but silu are not supported"
         )
     rope = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
-    kind = rope.get("rope_type", "default")
+    kind = rope.get("rope_type", rope.get("type", "default"))
     if kind != "default":
         raise UnsupportedModel(f"{directory}: rope_type {kind!r} is not supported")
-    return ModelConfig(
-        vocab_size=raw["vocab_size"],
-        hidden_size=raw["hidden_size"],
-        intermediate_size=raw["intermediate_size"],
-        num_layers=raw["num_hidden_layers"],
-        num_heads=raw["num_attention_heads"],
-        num_kv_heads=raw["num_key_value_heads"],
-        head_dim=raw["head_dim"],
-        max_positions=raw["max_position_embeddings"],
-        rope_theta=float(rope.get("rope_theta") or raw.get("rope_theta") or 10_000.0),
-        norm_eps=raw["rms_norm_eps"],
-        tied_embeddings=raw["tie_word_embeddings"],
-        eos_ids=_eos_ids(directory, raw),
-    )
+    try:
+        return ModelConfig(
+            vocab_size=raw["vocab_size"],
+            hidden_size=raw["hidden_size"],
+            intermediate_size=raw["intermediate_size"],
+            num_layers=raw["num_hidden_layers"],
+            num_heads=raw["num_attention_heads"],
+            num_kv_heads=raw["num_key_value_heads"],
+            head_dim=raw["head_dim"],
+            max_positions=raw["max_position_embeddings"],
+            rope_theta=float(rope.get("rope_theta") or raw.get("rope_theta") or 10_000.0),
+            norm_eps=raw["rms_norm_eps"],
+            tied_embeddings=raw["tie_word_embeddings"],
+            eos_ids=_eos_ids(directory, raw),
+        )
+    except KeyError as missing:
+        raise UnsupportedModel(f"{directory}: config.json has no {missing}") from missing
 
 
 def _eos_ids(directory: Path, raw: dict[str, Any]) -> frozenset[int]:
     """generation_config.json knows them best: a chat model ends its turn by another token than its text."""
     path = directory / "generation_config.json"
     generation = json.loads(path.read_text()) if path.exists() else {}
-    found = generation.get("eos_token_id", raw.get("eos_token_id"))
+    found = generation.get("eos_token_id")
+    found = raw.get("eos_token_id") if found is None else found
     return frozenset(found if isinstance(found, list) else [] if found is None else [found])

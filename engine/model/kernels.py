@@ -1,5 +1,6 @@
 """The base's linear layers as served: dense, int8 on a CPU, NF4 on CUDA. Each gives back the weight it really uses."""
 
+from functools import cache
 from typing import Protocol
 
 import torch
@@ -40,10 +41,10 @@ class DenseLinear:
 
 
 class Int8Linear:
-    """Weights int8 per output channel, activations int8 per row, an exact integer product (oneDNN).
+    """Weights int8 per output channel, activations int8 per row (7 bits without VNNI), an exact product (oneDNN).
 
     A row with an outlier channel would lose its other channels to rounding. Such a row gets a second term: what the
-    first rounding left over, quantized by a scale of its own, so that its error falls by another factor of 254.
+    first rounding left over, quantized by a scale of its own, which divides its error by another 254 (126).
     """
 
     def __init__(self, weight: Tensor) -> None:
@@ -52,27 +53,24 @@ class Int8Linear:
         rounded = (weight / self.scale[:, None]).round().clamp(-127, 127).to(torch.int8)
         self.packed = torch.ops.onednn.qlinear_prepack(rounded, None)  # [in, out]
         self.zeros = torch.zeros(weight.shape[0], dtype=torch.int64)
+        self.levels = exact_levels()
 
     @property
     def num_bytes(self) -> int:
         return int(self.packed.numel()) + self.scale.nbytes + self.zeros.nbytes
 
     def __call__(self, x: Tensor) -> Tensor:
-        first, scale = quantize_rows(x)
+        first, scale = quantize_rows(x, self.levels)
         y = self._multiply(first, scale)
-        peaked = (scale * 127 > OUTLIER_RATIO * x.abs().mean(1, keepdim=True)).flatten()
+        peaked = (scale * self.levels > OUTLIER_RATIO * x.abs().mean(1, keepdim=True)).flatten()
         if peaked.any():
-            rest, rest_scale = quantize_rows(x[peaked] - first[peaked] * scale[peaked])
+            rest, rest_scale = quantize_rows(x[peaked] - first[peaked] * scale[peaked], self.levels)
             y[peaked] += self._multiply(rest, rest_scale)
         return y
 
     def _multiply(self, rounded: Tensor, scale: Tensor) -> Tensor:
-        """`rounded` holds integers in -127..127 as floats, [rows, in]; oneDNN wants them unsigned around 128."""
-        y: Tensor = torch.ops.onednn.qlinear_pointwise(
-            (rounded + 128).to(torch.uint8), 1.0, 128, self.packed, self.scale, self.zeros,
-            None, 1.0, 0, torch.float32, "none", [], "",
-        )  # fmt: skip
-        return y * scale
+        """`rounded` holds integers within the levels as floats, [rows, in]."""
+        return integer_product(rounded, self.levels, self.packed, self.scale, self.zeros) * scale
 
     def dequantized(self) -> Tensor:
         dense: Tensor = self.packed.to_dense()
@@ -103,9 +101,31 @@ class NF4Linear:
         return weight.float()
 
 
-def quantize_rows(x: Tensor) -> tuple[Tensor, Tensor]:
-    """x [rows, n] -> integers in -127..127 as floats, and the scale of each row [rows, 1]."""
-    scale = (x.abs().amax(1, keepdim=True) / 127).clamp_min(torch.finfo(torch.float32).tiny)
+def integer_product(rounded: Tensor, levels: int, packed: Tensor, scale: Tensor, zeros: Tensor) -> Tensor:
+    """Rows of integers in -levels..levels times packed int8 weights; oneDNN wants the rows unsigned."""
+    middle = levels + 1
+    y: Tensor = torch.ops.onednn.qlinear_pointwise(
+        (rounded + middle).to(torch.uint8), 1.0, middle, packed, scale, zeros,
+        None, 1.0, 0, torch.float32, "none", [], "",
+    )  # fmt: skip
+    return y
+
+
+@cache
+def exact_levels() -> int:
+    """How far from zero an activation may go for the product to be exact on this CPU.
+
+    Without VNNI, pairs of products are added in 16 bits and saturate: 2 * 255 * 127 does not fit, 2 * 127 * 127 does.
+    """
+    weight = torch.full((8, 64), 127, dtype=torch.int8)
+    packed = torch.ops.onednn.qlinear_prepack(weight, None)
+    y = integer_product(torch.full((2, 64), 127.0), 127, packed, torch.ones(8), torch.zeros(8, dtype=torch.int64))
+    return 127 if (y == 64 * 127 * 127).all() else 63
+
+
+def quantize_rows(x: Tensor, levels: int) -> tuple[Tensor, Tensor]:
+    """x [rows, n] -> integers in -levels..levels as floats, and the scale of each row [rows, 1]."""
+    scale = (x.abs().amax(1, keepdim=True) / levels).clamp_min(torch.finfo(torch.float32).tiny)
     return (x / scale).round(), scale
 
 

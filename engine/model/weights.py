@@ -42,15 +42,17 @@ def load_transformer(config: EngineConfig, model: ModelConfig, kv_blocks: int) -
             return read_stored(name).to(dtype)
 
         embedding = read_stored("model.embed_tokens.weight")
-        unread.discard("lm_head.weight")
+        unread.discard("lm_head.weight")  # some checkpoints store a tied head all the same
         head = embedding.to(dtype) if model.tied_embeddings else read("lm_head.weight")
         positions = kv_blocks * config.block_size
         layers = [_layer(read, index, config, model, positions) for index in range(model.num_layers)]
         prompts = embedding.new_zeros(config.num_slots, config.max_virtual_tokens, model.hidden_size, dtype=dtype)
+        # NF4 would dequantize the whole vocabulary in every step, beside the embedding that is there anyway.
+        head_kernel = make_kernel(head, "bf16" if config.quantization == "nf4" else config.quantization)
         transformer = Transformer(
             model,
             embedding,
-            make_kernel(head, config.quantization),
+            head_kernel,
             read("model.norm.weight"),
             layers,
             prompts,

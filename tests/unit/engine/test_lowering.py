@@ -81,7 +81,7 @@ def test_a_dora_that_calls_itself_lora_is_refused(lowering: Lowering, references
 
 
 def test_a_lora_that_calls_itself_dora_is_refused(lowering: Lowering, references: dict[str, Reference]) -> None:
-    with pytest.raises(AdapterIncompatible, match="lacks its tensor 'magnitude_vector'"):
+    with pytest.raises(AdapterIncompatible, match="lacks its tensor 'lora_magnitude_vector'"):
         lowering.lower(configured(references["lora"].adapter, use_dora=True))
 
 
@@ -132,3 +132,38 @@ def test_a_soft_prompt_of_another_width_or_length_is_refused(
     for prompt, fault in ((torch.zeros(5, 32), "needs"), (torch.zeros(9, 64), "limit is 8")):
         with pytest.raises(AdapterIncompatible, match=fault):
             lowering.lower(replace(references["ia3"].adapter, soft_prompt=prompt))
+
+
+@pytest.mark.parametrize("key", ["r", "lora_alpha"])
+@pytest.mark.parametrize("value", [None, "16", 0, True])
+def test_a_setting_that_is_no_number_is_refused_by_its_key(
+    lowering: Lowering, references: dict[str, Reference], key: str, value: object
+) -> None:
+    with pytest.raises(AdapterIncompatible, match=f"{key} of layers"):
+        lowering.lower(configured(references["lora"].adapter, **{key: value}))
+
+
+def test_a_pattern_by_a_layers_full_name_counts(lowering: Lowering, references: dict[str, Reference]) -> None:
+    adapter = references["lora"].adapter
+    plain = lowering.lower(adapter)
+    raised = lowering.lower(configured(adapter, alpha_pattern={"model.layers.0.self_attn.q_proj": 80}))
+    for layer, factor in (("layers.0.self_attn.q_proj", 10.0), ("layers.1.self_attn.q_proj", 1.0)):
+        before, after = plain.linears[layer].b, raised.linears[layer].b
+        assert before is not None and after is not None and torch.allclose(after, factor * before)
+
+
+def test_an_adapter_that_lost_a_layer_is_refused(lowering: Lowering, references: dict[str, Reference]) -> None:
+    def lose(tensors: dict[str, torch.Tensor]) -> None:
+        for name in [name for name in tensors if ".layers.1.self_attn.k_proj." in name]:
+            del tensors[name]
+
+    with pytest.raises(AdapterIncompatible, match=r"layers\.1\.self_attn\.k_proj .* has no tensors"):
+        lowering.lower(with_tensors(references["lora"].adapter, lose))
+
+
+def test_another_methods_prefix_on_loras_names_is_refused(lowering: Lowering, references: dict[str, Reference]) -> None:
+    def rename(tensors: dict[str, torch.Tensor]) -> None:
+        tensors[f"{Q}.ia3_A.weight"] = tensors.pop(f"{Q}.lora_A.weight")
+
+    with pytest.raises(AdapterIncompatible, match=r"unexpected tensor 'ia3_A\.weight'|lacks its tensor"):
+        lowering.lower(with_tensors(references["lora"].adapter, rename))

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from engine.errors import GrammarDeadEnd
+from engine.errors import GrammarDeadEnd, LogitsInvalid
 from engine.request import SamplingParams
 from engine.sampler import sample, truncate
 from engine.sequence import Sequence
@@ -141,3 +141,23 @@ def test_truncation_keeps_a_head_of_the_ranking_as_small_as_asked(
     assert probabilities[alive].min() >= probabilities[~alive].max() if (~alive).any() else True
     assert alive.sum() <= k or k == 0
     assert (probabilities[alive] >= m * probabilities.max() * (1 - 1e-5)).all()
+
+
+@pytest.mark.parametrize("temperature", [1e-40, 1e-12, 1e-3])
+@pytest.mark.parametrize("matcher", [None, AllowedSet(1, 3)])
+def test_a_tiny_temperature_is_greedy_and_overflows_nothing(temperature: float, matcher: AllowedSet | None) -> None:
+    assert draw(matcher, temperature=temperature, seed=1) == (1 if matcher else 5)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_logits_that_are_not_finite_are_an_error_not_a_token(value: float, temperature: float) -> None:
+    logits = LOGITS.clone()
+    logits[2] = value
+    with pytest.raises(LogitsInvalid):
+        draw(logits=logits, temperature=temperature)
+
+
+def test_a_penalty_that_overflows_is_an_error_not_a_token() -> None:
+    with pytest.raises(LogitsInvalid):
+        draw(temperature=1.0, repetition_penalty=1e-40)

@@ -1,13 +1,27 @@
 """The engine as its callers see it: limits, cancellation, seeds, and what happens when it ends or dies."""
 
 import asyncio
+import json
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
-from engine.errors import EngineOverloaded, EngineStopped, GrammarDeadEnd, PromptTooLong, TooManyExperts
-from engine.request import FinishReason, GenerationRequest, SamplingParams
-from engine.service import Engine
+from engine.config import EngineConfig
+from engine.errors import (
+    AdapterIncompatible,
+    EngineOverloaded,
+    EngineStopped,
+    GrammarDeadEnd,
+    LogitsInvalid,
+    PromptTooLong,
+    TooManyExperts,
+    UnsupportedModel,
+)
+from engine.model.config import ModelConfig, read_config
+from engine.request import ExpertUse, FinishReason, GenerationRequest, SamplingParams
+from engine.service import Engine, _affordable_positions
 from tests.unit.engine.conftest import MakeEngine
 from tests.unit.engine.helpers import ask
 from tests.unit.engine.models import Reference
@@ -139,3 +153,72 @@ async def test_int8_serves_every_kind(make_engine: MakeEngine, references: dict[
 
 async def test_bf16_runs_on_a_cpu_too(make_engine: MakeEngine, references: dict[str, Reference]) -> None:
     assert (await ask(make_engine(quantization="bf16"), [8, 9], [(references["dora"], 1.0)])).finish
+
+
+async def test_a_full_queue_refuses_requests_with_experts_too(
+    make_engine: MakeEngine, references: dict[str, Reference]
+) -> None:
+    """They wait for the lowering between the first look at the queue and the place in it."""
+    engine = make_engine(max_queue=2, max_batch=1)
+    uses = (ExpertUse(references["dora"].adapter, 1.0),)
+    submits = [engine.submit(replace(endless(), experts=uses)) for _ in range(20)]
+    outcomes = await asyncio.gather(*submits, return_exceptions=True)
+    refused = [outcome for outcome in outcomes if isinstance(outcome, EngineOverloaded)]
+    assert len(refused) >= 17
+    for outcome in outcomes:
+        if not isinstance(outcome, BaseException):
+            outcome.cancel()
+
+
+@pytest.mark.parametrize("quantization", ["fp32", "int8"])
+async def test_an_expert_that_overflows_fails_alone(
+    make_engine: MakeEngine, references: dict[str, Reference], quantization: str
+) -> None:
+    """Finite weights whose products are not: neighbours share the batch and the cache's tensors with it."""
+    huge = {name: torch.full_like(tensor, 1e25) for name, tensor in references["lora"].adapter.tensors.items()}
+    poison = replace(references["lora"], adapter=replace(references["lora"].adapter, tensors=huge, generation="poison"))
+    engine = make_engine(quantization=quantization)
+    prompts = [[8, 9, n] for n in range(6, 14)]
+    alone = [(await ask(engine, ids)).ids for ids in prompts]
+    crowd = await asyncio.gather(
+        ask(engine, [7, 8], [(poison, 1.0)]), *(ask(engine, ids) for ids in prompts), return_exceptions=True
+    )
+    assert isinstance(crowd[0], LogitsInvalid)
+    assert [getattr(answer, "ids", answer) for answer in crowd[1:]] == alone
+    assert engine.is_healthy
+
+
+async def test_an_expert_whose_scale_overflows_is_refused(
+    make_engine: MakeEngine, references: dict[str, Reference]
+) -> None:
+    reference = references["lora"]
+    scaled = replace(reference.adapter, config={**reference.adapter.config, "lora_alpha": 1e60}, generation="scaled")
+    with pytest.raises(AdapterIncompatible, match="do not fit"):
+        await ask(make_engine(), [7], [(replace(reference, adapter=scaled), 1.0)])
+
+
+def test_the_context_of_a_large_base_is_cut_to_the_budget_of_the_cache() -> None:
+    shape = ModelConfig(151_936, 1024, 3072, 28, 16, 8, 128, 40_960, 1e6, 1e-6, True, frozenset([1]))
+    positions = _affordable_positions(EngineConfig(base=Path(), quantization="int8"), shape)
+    assert positions % 16 == 0 and 9_000 < positions < 10_000
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"rope_scaling": {"type": "yarn", "factor": 4.0}, "rope_parameters": None}, "rope_type 'yarn'"),
+        ({"rope_parameters": {"rope_type": "linear", "factor": 2.0}}, "rope_type 'linear'"),
+        ({"auto_map": {"AutoModel": "code.py"}}, "auto_map"),
+        ({"model_type": "llama"}, "model_type 'llama'"),
+        ({"attention_bias": True}, "attention_bias"),
+        ({"head_dim": None}, "head_dim"),
+    ],
+)
+def test_a_base_that_would_be_run_wrongly_is_refused_by_its_key(
+    base: Path, tmp_path: Path, change: dict[str, object], fault: str
+) -> None:
+    config = json.loads((base / "config.json").read_text()) | change
+    kept = {key: value for key, value in config.items() if value is not None}
+    (tmp_path / "config.json").write_text(json.dumps(kept))
+    with pytest.raises(UnsupportedModel, match=fault):
+        read_config(tmp_path)
