@@ -33,7 +33,7 @@ EXPERTS: dict[str, ExpertSpec] = {
         description="Extracts the fields that a prompt names from a sentence, as one JSON object in that order.",
         config=lambda: IA3Config(target_modules=["k_proj", "v_proj", "down_proj"], feedforward_modules=["down_proj"]),
         rate=2e-2,
-        steps=400,
+        steps=500,
         virtual_tokens=8,
         decoding=DecodingDefaults(temperature=0.0, max_tokens=160),
         grammar=GrammarRef(library="json"),
