@@ -109,7 +109,7 @@ def test_whatever_a_manifest_may_say_can_be_compiled(phrase: str) -> None:
         accepted = parse_manifest(replace(manifest("a", cues=(phrase,)), files=files).to_json())
     except ManifestInvalid:
         return
-    compile_cue(accepted.routing.cues[0])
+    assert compile_cue(accepted.routing.cues[0]).phrase == phrase
 
 
 @given(st.lists(FOLDING_WORD, min_size=1, max_size=3), st.sampled_from([" ", "  ", "\t", "\n"]))
