@@ -4,8 +4,8 @@ What is not known is refused, by tensor name and by configuration key: several m
 mean something else by them.
 """
 
-import math
 from collections.abc import Callable, Collection, Mapping
+from math import ceil, isqrt, sqrt
 from typing import Any
 
 import torch
@@ -21,7 +21,8 @@ PREFIX = "base_model.model.model."
 INERT_KEYS = {
     "task_type", "peft_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision", "inference_mode",
     "target_modules", "exclude_modules", "lora_dropout", "layers_to_transform", "layers_pattern", "megatron_core",
-    "init_ia3_weights", "qalora_group_size",
+    "init_ia3_weights", "qalora_group_size", "rank_dropout", "module_dropout", "rank_dropout_scale",
+    "decompose_both", "decompose_factor", "use_effective_conv2d", "init_weights",
 }  # fmt: skip
 # Keys that the lowering reads.
 LORA_KEYS = {
@@ -35,6 +36,7 @@ LORA_KEYS = {
     "bias",
 }
 IA3_KEYS = {"feedforward_modules"}
+LOKR_KEYS = {"r", "alpha", "rank_pattern", "alpha_pattern"}
 # Initialisations that leave the base weights as they were; the others move a part of W into the adapter.
 PLAIN_INITS = (True, False, "gaussian", "orthogonal")
 
@@ -65,8 +67,10 @@ class Lowering:
                 linears = self._each_layer(adapter, config, LORA_KEYS, self._lower_lora)
             elif kind == "IA3":
                 linears = self._each_layer(adapter, config, IA3_KEYS, self._lower_ia3)
+            elif kind == "LOKR":
+                linears = self._each_layer(adapter, config, LOKR_KEYS, self._lower_lokr)
             else:
-                raise ValueError(f"peft_type {kind!r} is not one of LORA, IA3")
+                raise ValueError(f"peft_type {kind!r} is not one of LORA, IA3, LOKR")
             return Delta(adapter.generation, name, linears, self._prompt(adapter.soft_prompt))
         except ValueError as fault:
             raise AdapterIncompatible(name, str(fault)) from fault
@@ -98,7 +102,7 @@ class Lowering:
         """layer name -> what follows it in the tensor's name -> tensor in fp32."""
         layers: dict[str, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
-            kind = next((kind for kind in ("lora_", "ia3_") if f".{kind}" in name), "")
+            kind = next((kind for kind in ("lora_", "ia3_", "lokr_") if f".{kind}" in name), "")
             layer, _, tail = name.removeprefix(PREFIX).partition(f".{kind}" if kind else "\0")
             if layer not in self.shapes or not name.startswith(PREFIX):
                 raise ValueError(f"tensor {name!r} belongs to no linear layer of this base")
@@ -125,7 +129,7 @@ class Lowering:
         if rank != _setting(config, "r", "rank_pattern", layer):
             raise ValueError(f"{layer} has rank {rank}, adapter_config.json says otherwise")
         alpha = _setting(config, "lora_alpha", "alpha_pattern", layer)
-        b = b * (alpha / (math.sqrt(rank) if config.get("use_rslora") else rank))
+        b = b * (alpha / (sqrt(rank) if config.get("use_rslora") else rank))
         if not dora:
             return LinearDelta(a=a, b=b.t().contiguous())
         magnitude = part["lora_magnitude_vector"].flatten()
@@ -148,6 +152,35 @@ class Lowering:
             return LinearDelta(c=scale.flatten() - 1)
         _shaped(layer, "scale", scale, (out, 1))
         return LinearDelta(g=scale.flatten() - 1)
+
+    def _lower_lokr(self, layer: str, part: Part, config: Mapping[str, Any]) -> LinearDelta:
+        """LoKr (Yeh et al. 2024): W' = W + alpha / r * (W1 (x) W2), where each factor may itself be a product."""
+        names: set[str] = set()
+        for factor in ("lokr_w1", "lokr_w2"):
+            names |= {factor} if factor in part else {f"{factor}_a", f"{factor}_b"}
+        _only(layer, part, names)
+        for name, tensor in part.items():
+            if tensor.ndim != 2:
+                raise ValueError(f"{name} of {layer} has shape {list(tensor.shape)}, not that of a matrix")
+        rank = _setting(config, "r", "rank_pattern", layer)
+        scale = _setting(config, "alpha", "alpha_pattern", layer) / rank
+        k = part["lokr_w1"] if "lokr_w1" in part else _product(layer, "lokr_w1", part, rank)
+        if "lokr_w2" not in part:
+            _product(layer, "lokr_w2", part, rank)
+            a, b = part["lokr_w2_b"], part["lokr_w2_a"].t()
+        elif len(w2 := part["lokr_w2"]) <= w2.shape[1]:
+            a, b = w2, torch.eye(len(w2))
+        else:
+            a, b = torch.eye(w2.shape[1]), w2.t()
+        out, inner = self.shapes[layer]
+        shape = (k.shape[0] * b.shape[1], k.shape[1] * a.shape[1])
+        if shape != (out, inner):
+            raise ValueError(f"W1 (x) W2 of {layer} has shape {list(shape)}, the base needs {[out, inner]}")
+        if k.numel() > isqrt(out) * isqrt(inner):
+            raise ValueError(f"W1 of {layer} has {k.numel()} values, a slot holds {isqrt(out) * isqrt(inner)}")
+        if (place := ceil(max(a.numel() / inner, b.numel() / out))) > self.max_rank:
+            raise ValueError(f"W2 of {layer} takes the place of rank {place}, the limit is {self.max_rank}")
+        return LinearDelta(a=a, b=(b * scale).contiguous(), k=k)
 
     def _prompt(self, prompt: Tensor | None) -> Tensor | None:
         if prompt is None:
@@ -179,6 +212,15 @@ def _only(layer: str, part: Part, names: set[str]) -> None:
     if set(part) != names:
         odd = sorted(set(part) ^ names)[0]
         raise ValueError(f"{layer} {'has an unexpected' if odd in part else 'lacks its'} tensor {odd!r}")
+
+
+def _product(layer: str, factor: str, part: Part, rank: float) -> Tensor:
+    """A factor of LoKr that is a product of rank `rank` itself."""
+    left, right = part[f"{factor}_a"], part[f"{factor}_b"]
+    for name, found in ((f"{factor}_a", left.shape[1]), (f"{factor}_b", right.shape[0])):
+        if found != rank:
+            raise ValueError(f"{name} of {layer} has rank {found}, adapter_config.json says otherwise")
+    return left @ right
 
 
 def _shaped(layer: str, what: str, tensor: Tensor, shape: tuple[int, ...]) -> None:

@@ -5,7 +5,7 @@ import itertools
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import torch
 
@@ -196,7 +196,7 @@ class Engine:
             return placed.pin_memory() if pinned else placed
 
         linears = {
-            name: LinearDelta(place(part.a), place(part.b), place(part.g), place(part.c))
+            name: LinearDelta(*(place(getattr(part, field.name)) for field in fields(LinearDelta)))
             for name, part in delta.linears.items()
         }
         return replace(delta, linears=linears, prompt=place(delta.prompt))

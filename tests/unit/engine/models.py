@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import IA3Config, LoraConfig, PeftModel, get_peft_model
+from peft import IA3Config, LoKrConfig, LoraConfig, PeftModel, get_peft_model
 from peft.utils import get_peft_model_state_dict
 from torch import Tensor
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from adapters_store.manifest import AdapterSpec, Manifest, SoftPromptSpec
+from adapters_store.manifest import AdapterKind, AdapterSpec, Manifest, SoftPromptSpec
 from adapters_store.package import HostAdapter
 
+PeftConfig = LoraConfig | IA3Config | LoKrConfig
 VOCAB = 97
 EOS = 5
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
@@ -89,7 +90,7 @@ class Reference:
         return found
 
 
-def make_reference(base: Path, name: str, config: LoraConfig | IA3Config, virtual: int = 0, seed: int = 0) -> Reference:
+def make_reference(base: Path, name: str, config: PeftConfig, virtual: int = 0, seed: int = 0) -> Reference:
     """A PEFT adapter with random values far from its neutral ones."""
     torch.manual_seed(seed + 100)
     reference = load_reference(base)
@@ -102,28 +103,31 @@ def make_reference(base: Path, name: str, config: LoraConfig | IA3Config, virtua
                 parameter.mul_(torch.empty_like(parameter).uniform_(0.7, 1.3))
             elif "ia3" in key:
                 parameter.uniform_(0.5, 1.5)
+            elif "lokr" in key:
+                parameter.normal_(0, 0.3)
     prompt = torch.randn(virtual, 64) * 0.2 if virtual else None
     return Reference(reference, model.eval(), as_host_adapter(name, model, config, prompt))
 
 
-def as_host_adapter(name: str, model: PeftModel, config: LoraConfig | IA3Config, prompt: Tensor | None) -> HostAdapter:
+def as_host_adapter(name: str, model: PeftModel, config: PeftConfig, prompt: Tensor | None) -> HostAdapter:
     tensors = {key: value.detach().clone() for key, value in get_peft_model_state_dict(model).items()}
     stored = {key: sorted(value) if isinstance(value, set) else value for key, value in config.to_dict().items()}
     stored["peft_type"] = str(getattr(config.peft_type, "value", config.peft_type))
     rank = getattr(config, "r", None)
-    kind = "ia3" if rank is None else "dora" if stored["use_dora"] else "lora"
+    kinds: dict[object, AdapterKind] = {"LORA": "lora", "IA3": "ia3", "LOKR": "lokr"}
+    kind = "dora" if stored.get("use_dora") else kinds[stored["peft_type"]]
     manifest = Manifest(
         name=name,
         version="1.0.0",
         description="made for a test",
         base="sha256:" + "0" * 64,
-        adapter=AdapterSpec(kind, rank, ("q_proj",)),  # type: ignore[arg-type]
+        adapter=AdapterSpec(kind, rank, ("q_proj",)),
         soft_prompt=None if prompt is None else SoftPromptSpec(prompt.shape[0]),
     )
     return HostAdapter(manifest, f"generation of {name}", stored, tensors, prompt, None, 0)
 
 
-def configs() -> dict[str, tuple[LoraConfig | IA3Config, int]]:
+def configs() -> dict[str, tuple[PeftConfig, int]]:
     """name -> PEFT configuration and number of virtual tokens."""
     return {
         "lora": (LoraConfig(r=4, lora_alpha=8, target_modules=ATTENTION), 0),
@@ -143,5 +147,11 @@ def configs() -> dict[str, tuple[LoraConfig | IA3Config, int]]:
             IA3Config(target_modules=["k_proj", "v_proj", "down_proj"], feedforward_modules=["down_proj"]),
             5,
         ),
+        "lokr": (LoKrConfig(r=4, alpha=8, decompose_factor=4, target_modules=ATTENTION + MLP), 0),
+        "lokr-both": (
+            LoKrConfig(r=2, alpha=2, decompose_both=True, target_modules=MLP, rank_pattern={"down_proj": 1}),
+            0,
+        ),
+        "lokr-whole": (LoKrConfig(r=64, alpha=48, decompose_factor=8, target_modules=["q_proj", "down_proj"]), 3),
         "ia3-plain": (IA3Config(target_modules=["q_proj", "up_proj"], feedforward_modules=["up_proj"]), 0),
     }

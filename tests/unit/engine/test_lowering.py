@@ -67,7 +67,7 @@ def test_a_configuration_with_another_meaning_is_refused_by_its_key(
         lowering.lower(adapter)
 
 
-@pytest.mark.parametrize("kind", ["LOKR", "LOHA", "PROMPT_TUNING", None, "lora"])
+@pytest.mark.parametrize("kind", ["ADALORA", "LOHA", "PROMPT_TUNING", None, "lora"])
 def test_an_unknown_kind_is_refused_by_name(
     lowering: Lowering, references: dict[str, Reference], kind: str | None
 ) -> None:
@@ -167,3 +167,36 @@ def test_another_methods_prefix_on_loras_names_is_refused(lowering: Lowering, re
 
     with pytest.raises(AdapterIncompatible, match=r"unexpected tensor 'ia3_A\.weight'|lacks its tensor"):
         lowering.lower(with_tensors(references["lora"].adapter, rename))
+
+
+@pytest.mark.parametrize(
+    ("tensor", "shape", "fault"),
+    [
+        ("lokr_w1", (4, 5), r"\[64, 80\], the base needs \[64, 64\]"),
+        ("lokr_w1", (4,), "not that of a matrix"),
+        ("lokr_w2_a", (16, 3), "lokr_w2_a .* has rank 3"),
+        ("lokr_w2_b", (5, 16), "lokr_w2_b .* has rank 5"),
+        ("lokr_t2", (4, 4), "unexpected tensor 'lokr_t2'"),
+        ("lokr_w2", (16, 16), "unexpected tensor 'lokr_w2_a'"),
+    ],
+)
+def test_kronecker_factors_that_do_not_fit_are_refused(
+    lowering: Lowering, references: dict[str, Reference], tensor: str, shape: tuple[int, ...], fault: str
+) -> None:
+    adapter = with_tensors(references["lokr"].adapter, lambda t: t.update({f"{Q}.{tensor}": torch.zeros(shape)}))
+    with pytest.raises(AdapterIncompatible, match=fault):
+        lowering.lower(adapter)
+
+
+def test_kronecker_factors_larger_than_a_slot_are_refused(lowering: Lowering, references: dict[str, Reference]) -> None:
+    def only_w1(tensors: dict[str, torch.Tensor]) -> None:
+        for part in ("w1", "w2_a", "w2_b"):
+            del tensors[f"{Q}.lokr_{part}"]
+        tensors[f"{Q}.lokr_w1"] = torch.ones(64, 64)
+        tensors[f"{Q}.lokr_w2"] = torch.ones(1, 1)
+
+    with pytest.raises(AdapterIncompatible, match=r"W1 .* has 4096 values, a slot holds 64"):
+        lowering.lower(with_tensors(references["lokr"].adapter, only_w1))
+    lowering.max_rank = 0
+    with pytest.raises(AdapterIncompatible, match=r"W2 .* takes the place of rank \d+, the limit is 0"):
+        lowering.lower(references["lokr-whole"].adapter)

@@ -67,8 +67,8 @@ async def test_a_scarce_cache_preempts_and_changes_no_answer(
 async def test_a_mixture_is_the_weighted_sum_inside_each_part(
     make_engine: MakeEngine, references: dict[str, Reference], base: Path
 ) -> None:
-    """W' = diag(1 + sum w g) W diag(1 + sum w c) + sum w B A, written out on the base's own weights."""
-    parts = [("dora", 0.5), ("ia3-plain", 0.75), ("lora", -0.25), ("rslora", 1.0)]
+    """W' = diag(1 + sum w g) W diag(1 + sum w c) + sum w K (x) B A, written out on the base's own weights."""
+    parts = [("dora", 0.5), ("ia3-plain", 0.75), ("lora", -0.25), ("rslora", 1.0), ("lokr", 0.5)]
     model = load_reference(base)
     modules = dict(model.model.named_modules())
     weights = {name: m.weight.detach().clone() for name, m in modules.items() if isinstance(m, torch.nn.Linear)}
@@ -81,7 +81,8 @@ async def test_a_mixture_is_the_weighted_sum_inside_each_part(
             part = delta.linears.get(name)
             g += w * part.g if part and part.g is not None else 0
             c += w * part.c if part and part.c is not None else 0
-            low += w * part.b.t() @ part.a if part and part.a is not None and part.b is not None else 0
+            if part and part.a is not None and part.b is not None:
+                low += w * torch.kron(torch.ones(1, 1) if part.k is None else part.k, part.b.t() @ part.a)
         modules[name].weight.data = (1 + g)[:, None] * weight * (1 + c) + low
     engine = make_engine()
     for ids in prompts(8):
