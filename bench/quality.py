@@ -1,24 +1,26 @@
-"""What each expert is worth: `python -m bench.quality [--count 200] [--quantization int8,fp32]`.
+"""What each expert is worth: `python -m bench.quality [--count 300] [--svg docs/quality.svg]`.
 
-Question: on prompts of words and phrases that no training text has shown, how often is the answer exactly right -
-from the base alone, from each expert, and from the task's own expert held to its grammar? Greedy, through the engine,
-all rows in one continuous batch. `content` is the share of prompts that the base answers rightly in its own loose form.
+Question: on prompts of words and combinations that no training text has shown, how often is the answer exactly right -
+from the base alone, from the task's own expert, from that expert held to its grammar, from every other expert?
+Greedy, through the engine, many rows in one continuous batch. `content` is the share of prompts that the base answers
+rightly in its own loose form, `rephrased` the expert's figure on prompts worded as no training text is.
 """
 
 import argparse
 import asyncio
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from io import StringIO
 from pathlib import Path
 from tempfile import gettempdir
 
-import sqlglot
 from rich.console import Console
 from rich.table import Table
-from sqlglot.errors import SqlglotError
+from rich.terminal_theme import DEFAULT_TERMINAL_THEME
 
 from adapters_store.package import HostAdapter, read_package
+from bench.validity import VALIDATORS
 from engine.config import EngineConfig
 from engine.request import ExpertUse, GenerationRequest, SamplingParams
 from engine.service import Engine
@@ -28,10 +30,18 @@ from grammars.compiler import CompiledGrammar, GrammarCompiler
 from grammars.vocabulary import vocabulary_for
 from training.measure import unseen
 from training.tasks import TASKS, Example
-from training.tasks.triage import LABELS
 
 SEED = 2026
 MAX_TOKENS = 160
+SVG = """<svg class="rich-terminal" viewBox="0 0 {terminal_width} {terminal_height}" xmlns="http://www.w3.org/2000/svg">
+<style>.{unique_id}-matrix {{ font-family: monospace; font-size: {char_height}px; line-height: {line_height}px; }}
+{styles}</style>
+<rect width="{terminal_width}" height="{terminal_height}" rx="8" fill="#ffffff"/>
+<defs>{lines}</defs>
+<g transform="translate(12, 12)">{backgrounds}<g class="{unique_id}-matrix">{matrix}</g></g>
+</svg>
+"""
+"""Rich's picture of a terminal without the window around it and without fonts from elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +60,14 @@ class Bench:
         text = library.text(reference.library) if reference and reference.library else adapter.grammar
         return self.compiler.compile(text) if text else None
 
-    async def answer(self, prompt: str, expert: str | None, grammar: CompiledGrammar | None = None) -> str:
+    async def answer(
+        self, prompt: str, expert: str | None, grammar: CompiledGrammar | None = None, max_tokens: int = MAX_TOKENS
+    ) -> str:
         request = GenerationRequest(
             id="bench",
             prompt_ids=self.tokenizer.encode_chat([("user", prompt)]),
             experts=(ExpertUse(self.experts[expert], 1.0),) if expert else (),
-            sampling=SamplingParams(max_tokens=MAX_TOKENS),
+            sampling=SamplingParams(max_tokens=max_tokens),
             matcher=grammar.matcher() if grammar else None,
         )
         decoder = self.tokenizer.decoder()
@@ -64,10 +76,23 @@ class Bench:
             text += decoder.push(event.token_id) if event.token_id is not None else ""
         return text + decoder.flush()
 
+    def length_of(self, example: Example) -> int:
+        """Tokens within which a right answer has ended, strict or loose: what runs longer is wrong."""
+        answers = (example.answer, *example.loose)
+        return max(len(ids) for ids in self.tokenizer.hf(list(answers))["input_ids"]) + 2
+
     async def answers(
         self, examples: Sequence[Example], expert: str | None, grammar: CompiledGrammar | None = None
     ) -> list[str]:
-        return list(await asyncio.gather(*(self.answer(example.prompt, expert, grammar) for example in examples)))
+        """Whole answers as far as they could be right; under a grammar whole ones."""
+        return list(
+            await asyncio.gather(
+                *(
+                    self.answer(example.prompt, expert, grammar, MAX_TOKENS if grammar else self.length_of(example))
+                    for example in examples
+                )
+            )
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,17 +100,26 @@ class Row:
     """Shares in 0..1 for one task."""
 
     task: str
+    kind: str
+    num_bytes: int
     content: float
     base: float
-    experts: dict[str, float]
+    expert: float
     with_grammar: float
+    rephrased: float
+    valid_base: float
     valid: float
     valid_with_grammar: float
+    others: dict[str, float]
+    """By expert, those of the other tasks."""
 
 
-def open_bench(base: Path, experts: Path, quantization: str, count: int) -> Bench:
+def open_bench(base: Path, experts: Path, quantization: str, count: int, num_slots: int = 10) -> Bench:
+    """An engine that takes `count` requests at a time."""
     tokenizer = Tokenizer.load(base)
-    config = EngineConfig(base=base, quantization=quantization, num_tokens=len(tokenizer), max_queue=count + 1)
+    config = EngineConfig(
+        base=base, quantization=quantization, num_tokens=len(tokenizer), max_queue=count + 1, num_slots=num_slots
+    )
     engine = Engine.load(config)
     vocabulary = vocabulary_for(
         tokenizer.hf,
@@ -100,18 +134,25 @@ def open_bench(base: Path, experts: Path, quantization: str, count: int) -> Benc
 
 async def measure(bench: Bench, task: str, count: int) -> Row:
     examples = unseen(bench.tokenizer.hf, TASKS[task], count, SEED)
-    base = await bench.answers(examples, None)
-    by_expert = {name: await bench.answers(examples, name) for name in bench.experts}
+    others = unseen(bench.tokenizer.hf, TASKS[task], count, SEED + 1, rephrased=True)
+    base, own = await bench.answers(examples, None), await bench.answers(examples, task)
     held = await bench.answers(examples, task, bench.grammar_of(task))
+    rephrased = await bench.answers(others, task)
     is_valid = VALIDATORS[task]
+    manifest = bench.experts[task].manifest
     return Row(
         task=task,
+        kind=manifest.kind_label,
+        num_bytes=manifest.tensor_bytes,
         content=share([answer in example.loose for answer, example in zip(base, examples, strict=True)]),
         base=exact(base, examples),
-        experts={name: exact(answers, examples) for name, answers in by_expert.items()},
+        expert=exact(own, examples),
         with_grammar=exact(held, examples),
-        valid=share([is_valid(answer) for answer in by_expert[task]]),
+        rephrased=exact(rephrased, others),
+        valid_base=share([is_valid(answer) for answer in base]),
+        valid=share([is_valid(answer) for answer in own]),
         valid_with_grammar=share([is_valid(answer) for answer in held]),
+        others={name: exact(await bench.answers(examples, name), examples) for name in bench.experts if name != task},
     )
 
 
@@ -123,58 +164,58 @@ def share(hits: Sequence[bool]) -> float:
     return sum(hits) / len(hits)
 
 
-def is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except ValueError:
-        return False
-    return True
-
-
-def is_sql(text: str) -> bool:
-    try:
-        return len(sqlglot.parse(text, dialect="sqlite")) == 1
-    except SqlglotError:
-        return False
-
-
-VALIDATORS: dict[str, Callable[[str], bool]] = {
-    "json-extract": is_json,
-    "sql": is_sql,
-    "ticket-triage": LABELS.__contains__,
-}
-
-
-def render(rows: Sequence[Row], quantization: str, count: int) -> Table:
-    table = Table(title=f"exact match in %, {count} unseen prompts each, greedy, {quantization}")
-    for heading in ("task", "content", "base", *rows[0].experts, "own + grammar", "valid", "valid + grammar"):
-        table.add_column(heading, justify="left" if heading == "task" else "right")
+def quality_table(rows: Sequence[Row], quantization: str, count: int) -> Table:
+    table = Table(title=f"Exact match in %, {count} unseen prompts for each task, greedy, {quantization}")
+    headings = ("task", "adapter", "KiB", "base's content", "base", "expert", "+ grammar", "rephrased", "best other")
+    for heading in (*headings, "valid: base", "expert", "+ grammar"):
+        table.add_column(heading, justify="left" if heading in headings[:2] else "right")
     for row in rows:
-        figures = [
-            row.content,
-            row.base,
-            *row.experts.values(),
-            row.with_grammar,
-            row.valid,
-            row.valid_with_grammar,
-        ]
-        table.add_row(row.task, *(f"{100 * figure:.1f}" for figure in figures))
+        figures = (row.content, row.base, row.expert, row.with_grammar, row.rephrased, max(row.others.values()))
+        valid = (row.valid_base, row.valid, row.valid_with_grammar)
+        table.add_row(row.task, row.kind, f"{row.num_bytes / 1024:.0f}", *map(percent, (*figures, *valid)))
     return table
+
+
+def matrix_table(rows: Sequence[Row]) -> Table:
+    table = Table(title="Exact match in % of every expert (columns) on every task (rows)")
+    table.add_column("task")
+    for row in rows:
+        table.add_column(row.task, justify="right")
+    for row in rows:
+        table.add_row(row.task, *(percent(row.expert if o.task == row.task else row.others[o.task]) for o in rows))
+    return table
+
+
+def percent(figure: float) -> str:
+    return f"{100 * figure:.1f}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--base", type=Path, default=Path("models/nano"))
     parser.add_argument("--experts", type=Path, default=Path("adapters_store/experts"))
-    parser.add_argument("--count", type=int, default=200, help="prompts per task")
-    parser.add_argument("--quantization", default="int8,fp32", help="comma-separated")
+    parser.add_argument("--count", type=int, default=300, help="prompts per task")
+    parser.add_argument("--quantization", default="int8", help="comma-separated")
+    parser.add_argument("--svg", type=Path, help="draw the first quality table into this file")
     args = parser.parse_args()
-    console = Console(width=140)
+    console = Console(width=150)
     for quantization in args.quantization.split(","):
         bench = open_bench(args.base, args.experts, quantization, args.count)
-        rows = [asyncio.run(measure(bench, task, args.count)) for task in bench.experts]
+        rows = [asyncio.run(measure(bench, task, args.count)) for task in TASKS if task in bench.experts]
         bench.engine.stop()
-        console.print(render(rows, quantization, args.count))
+        table = quality_table(rows, quantization, args.count)
+        console.print(table)
+        console.print(matrix_table(rows))
+        console.print_json(json.dumps([asdict(row) for row in rows]), indent=None)
+        if args.svg:
+            draw(table, args.svg)
+            args.svg = None
+
+
+def draw(table: Table, path: Path) -> None:
+    console = Console(width=132, record=True, file=StringIO())
+    console.print(table)
+    console.save_svg(str(path), code_format=SVG, theme=DEFAULT_TERMINAL_THEME)
 
 
 if __name__ == "__main__":

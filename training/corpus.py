@@ -22,8 +22,8 @@ SYSTEM_PROMPTS = (
 )
 # Harder domains are drawn more often.
 TASK_WEIGHTS = {
-    "json-extract": 1.6, "json-repair": 1.3, "formal-tone": 0.8, "en-pt": 0.8, "typescript": 1.0,
-    "sql": 2.2, "cypher": 2.0, "ticket-triage": 0.9, "dates": 0.6, "units": 0.5,
+    "json-extract": 3.8, "json-repair": 1.4, "formal-tone": 0.9, "en-pt": 0.9, "typescript": 1.1,
+    "sql": 3.2, "cypher": 2.4, "ticket-triage": 0.8, "dates": 0.7, "units": 0.6,
 }  # fmt: skip
 
 

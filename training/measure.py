@@ -64,9 +64,11 @@ def content_right(logits: Logits, tokenizer: PreTrainedTokenizerFast, examples: 
     return sum(found) / len(found)
 
 
-def unseen(tokenizer: PreTrainedTokenizerBase, draw: Draw, count: int, seed: int) -> list[Example]:
-    """Prompts of held-out words and phrases."""
-    words = Words(Random(seed), letter_pieces(tokenizer), held_out=True)
+def unseen(
+    tokenizer: PreTrainedTokenizerBase, draw: Draw, count: int, seed: int, rephrased: bool = False
+) -> list[Example]:
+    """Prompts of held-out words and combinations; `rephrased` ones are worded as no training text is."""
+    words = Words(Random(seed), letter_pieces(tokenizer), held_out=True, rephrased=rephrased)
     return [draw(words) for _ in range(count)]
 
 

@@ -121,12 +121,15 @@ def rate_at(progress: float, peak: float) -> float:
     return peak * min(progress / 0.01 + 0.05, 1.0, max(1.5 * (1.0 - progress), 1 / 30))
 
 
-def train(model: Qwen3ForCausalLM, packer: Packer, minutes: float, peak: float, out: Path) -> None:
+def train(
+    model: Qwen3ForCausalLM, packer: Packer, minutes: float, peak: float, out: Path, is_resumed: bool = False
+) -> None:
+    """A resumed training draws the mix of documents that the first one ended with."""
     optimizers = make_optimizers(model, peak)
     step_fn = torch.compile(weighted_loss, dynamic=False)
     begun, step, tokens, shown = time.monotonic(), 0, 0, 0.0
     while (progress := (time.monotonic() - begun) / (minutes * 60)) < 1.0:
-        ids, weights, positions = packer.batch(progress)
+        ids, weights, positions = packer.batch(1.0 if is_resumed else progress)
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate_at(progress, peak)
@@ -163,22 +166,24 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("models/nano"))
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--rate", type=float, default=4e-3)
-    parser.add_argument("--rows", type=int, default=10)
-    parser.add_argument("--length", type=int, default=512)
+    parser.add_argument("--rows", type=int, default=20)
+    parser.add_argument("--length", type=int, default=256)
     parser.add_argument("--resume", action="store_true", help="continue from the weights in --out")
     args = parser.parse_args()
     torch.manual_seed(SEED)
     if args.resume:
         tokenizer = load_tokenizer(args.out)
-        model = Qwen3ForCausalLM.from_pretrained(args.out, dtype=torch.float32)
+        model = Qwen3ForCausalLM.from_pretrained(args.out, dtype=torch.float32, attn_implementation="eager")
     else:
         tokenizer = train_tokenizer(sample_texts(60_000), VOCAB_SIZE, CONTEXT)
-        model = Qwen3ForCausalLM(make_config(tokenizer))
+        config = make_config(tokenizer)
+        config._attn_implementation = "eager"
+        model = Qwen3ForCausalLM(config)
     print(f"{model.num_parameters() / 1e6:.2f}M parameters, {len(tokenizer)} tokens", flush=True)
     packer = Packer(tokenizer, args.rows, args.length)
     if args.resume:
         packer.rng.seed(time.time_ns())
-    train(model, packer, args.minutes, args.rate, args.out)
+    train(model, packer, args.minutes, args.rate, args.out, args.resume)
 
 
 if __name__ == "__main__":

@@ -69,18 +69,27 @@ CODAS = ["", "", "", "n", "r", "s", "l", "m", "t", "nd", "x"]
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
-def is_held_out(word: str) -> bool:
-    """Whether the word is kept for tests: decided by its lower-case letters alone."""
-    return zlib.crc32(word.lower().encode()) % HELD_OUT_ONE_IN == 0
+def is_held_out(text: str) -> bool:
+    """Whether a word, or a combination of known words, is kept for tests: decided by its lower-case letters alone."""
+    return zlib.crc32(text.lower().encode()) % HELD_OUT_ONE_IN == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """Ways to say one thing, with `{slots}`: those of training, and others that only the second test set uses."""
+
+    seen: tuple[str, ...]
+    other: tuple[str, ...]
 
 
 @dataclass(slots=True)
 class Words:
-    """Draws slot words; `held_out` says from which side of the split."""
+    """Draws slot words and wordings; `held_out` says from which side of the split, `rephrased` which wordings."""
 
     rng: Random
     pieces: Sequence[str] = ()
     held_out: bool = False
+    rephrased: bool = False
     pool_share: float = 0.35
     _pools: dict[int, list[str]] = field(default_factory=dict)
 
@@ -90,8 +99,21 @@ class Words:
     def chance(self, probability: float) -> bool:
         return self.rng.random() < probability
 
+    def form(self, wording: Wording) -> str:
+        """One of the ways, its slots still open."""
+        return self.pick(*(wording.other if self.rephrased else wording.seen))
+
+    def say(self, wording: Wording, **slots: object) -> str:
+        return self.form(wording).format(**slots)
+
     def number(self, low: int = 1, high: int = 99) -> int:
         return self.rng.randint(low, high)
+
+    def combination(self, draw: Callable[[], T], said: Callable[[T], str] = str) -> T:
+        """Drawn until it is on this side of the split: for tasks over a closed list of words."""
+        while is_held_out(said(drawn := draw())) != self.held_out:
+            continue
+        return drawn
 
     def first_name(self) -> str:
         return self._draw(FIRST_NAMES, str.capitalize)

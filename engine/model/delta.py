@@ -143,7 +143,7 @@ class AdaptedLinear:
         return hidden.flatten(1) @ b.flatten(0, 1)
 
     def _kronecker(self, x: Tensor, columns: list[int], mixtures: Mixtures) -> Tensor:
-        """K X (BA)^T with x as a matrix X [m, in / m], instead of the Kronecker product. One term per shape of factors."""
+        """K X (BA)^T, with x as a matrix X [m, in / m], for each shape of factors: their product is never formed."""
         by_shape: dict[tuple[int, int, int], list[int]] = {}
         for column in columns:
             by_shape.setdefault(self.kronecker[mixtures.slots[column]], []).append(column)

@@ -6,10 +6,9 @@ import random
 import string
 
 import pytest
-import sqlglot
 
+from bench.validity import VALIDATORS
 from tests.integration.conftest import Client, OpenServer, Reply
-from training.tasks.triage import LABELS
 
 JSON_PROMPT = "Extract the name and city as JSON: Maria lives in Porto and is 31 years old."
 SQL_PROMPT = "CREATE TABLE singers (name TEXT, age INT, city TEXT);\nHow many singers are there?"
@@ -75,7 +74,7 @@ def garbage(rng: random.Random) -> str:
     return "".join(rng.choice(string.printable + "éß語🙂") for _ in range(rng.randint(1, 40))) or "x"
 
 
-@pytest.mark.parametrize("expert", ["json-extract", "sql", "ticket-triage"])
+@pytest.mark.parametrize("expert", sorted(VALIDATORS))
 async def test_every_answer_that_ends_by_itself_parses_at_any_temperature(open_server: OpenServer, expert: str) -> None:
     rng = random.Random(5)
     async with open_server() as client:
@@ -95,17 +94,8 @@ async def test_every_answer_that_ends_by_itself_parses_at_any_temperature(open_s
     ended = [reply["text"] for reply in replies if reply["finish_reason"] == "stop"]
     assert len(ended) >= 10
     for text in ended:
-        check_syntax(expert, text)
+        assert VALIDATORS[expert](text), text
     assert {reply["finish_reason"] for reply in replies} <= {"stop", "length"}
-
-
-def check_syntax(expert: str, text: str) -> None:
-    if expert == "json-extract":
-        json.loads(text)
-    elif expert == "sql":
-        assert len(sqlglot.parse(text, dialect="sqlite")) == 1
-    else:
-        assert text in LABELS
 
 
 async def test_an_answer_cut_by_its_length_says_so(open_server: OpenServer) -> None:

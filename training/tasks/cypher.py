@@ -3,7 +3,47 @@
 from dataclasses import dataclass
 
 from training.tasks.example import Example, listed
-from training.words import Words
+from training.words import Wording, Words
+
+ASK_COUNT = Wording(
+    ("How many {a} nodes are there?", "Count the {a} nodes.", "Number of {a} nodes?"),
+    (
+        "What is the number of {a} nodes?",
+        "Count all nodes with the label {a}.",
+        "How many {a} nodes does the graph have?",
+    ),
+)
+ASK_PROPERTIES = Wording(
+    ("Show the {taken} of every {a}.", "List {taken} of all {a} nodes."),
+    (
+        "Give me the {taken} of each {a}.",
+        "Return {taken} for every {a} node.",
+        "What are the {taken} of all {a} nodes?",
+    ),
+)
+ASK_NODE = Wording(
+    ("Find the {a} with {prop} {value}.", "Which {a} has {prop} {value}?"),
+    (
+        "Show the {a} whose {prop} is {value}.",
+        "Get every {a} where {prop} is {value}.",
+        "Return the {a} with the {prop} {value}.",
+    ),
+)
+ASK_HOP = Wording(
+    (
+        "Show the {other} of each {b} that the {a} with {prop} {value} leads to.",
+        "For the {a} with {prop} {value}, list the {other} of each linked {b}.",
+    ),
+    (
+        "List the {other} of every {b} linked to the {a} with {prop} {value}.",
+        "Which {other} has each {b} that the {a} with {prop} {value} leads to?",
+    ),
+)
+ASK_DEGREE = Wording(
+    ("How many {b} nodes does each {a} lead to?", "Count the {b} nodes linked to each {a}."),
+    ("For each {a}, count the linked {b} nodes.", "What is the number of {b} nodes that each {a} leads to?"),
+)
+PREFIX = Wording(("", "", "", "Cypher: ", "Write a Cypher query: "), ("", "In Cypher: ", "Give me a Cypher query. "))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,26 +88,22 @@ def draw(words: Words) -> Example:
     other = words.pick(*graph.properties[b])
     value = words.pick(words.place, words.first_name)()
     if kind < 0.15:
-        said = words.pick(f"How many {a} nodes are there?", f"Count the {a} nodes.", f"Number of {a} nodes?")
+        said = words.say(ASK_COUNT, a=a)
         query, loose = f"MATCH (a:{a}) RETURN count(a);", f"count of {a}"
     elif kind < 0.35:
         taken = words.rng.sample(graph.properties[a], words.rng.randint(1, len(graph.properties[a])))
-        said = words.pick(f"Show the {listed(taken)} of every {a}.", f"List {listed(taken)} of all {a} nodes.")
+        said = words.say(ASK_PROPERTIES, a=a, taken=listed(taken))
         query = f"MATCH (a:{a}) RETURN {', '.join(f'a.{name}' for name in taken)};"
         loose = f"{' and '.join(taken)} of {a}"
     elif kind < 0.55:
-        said = words.pick(f"Find the {a} with {prop} {value}.", f"Which {a} has {prop} {value}?")
+        said = words.say(ASK_NODE, a=a, prop=prop, value=value)
         query, loose = f"MATCH (a:{a} {{{prop}: '{value}'}}) RETURN a;", f"{a} where {prop} is {value}"
     elif kind < 0.8:
-        said = words.pick(
-            f"Show the {other} of each {b} that the {a} with {prop} {value} leads to.",
-            f"For the {a} with {prop} {value}, list the {other} of each linked {b}.",
-        )
+        said = words.say(ASK_HOP, a=a, b=b, prop=prop, value=value, other=other)
         query = f"MATCH (a:{a} {{{prop}: '{value}'}})-[:{relation}]->(b:{b}) RETURN b.{other};"
         loose = f"from {a} where {prop} is {value} by {relation} to {b}, {other}"
     else:
-        said = words.pick(f"How many {b} nodes does each {a} lead to?", f"Count the {b} nodes linked to each {a}.")
+        said = words.say(ASK_DEGREE, a=a, b=b)
         query = f"MATCH (a:{a})-[:{relation}]->(b:{b}) RETURN a, count(b);"
         loose = f"from each {a} by {relation} to {b}, count"
-    question = words.pick("", "", "", "Cypher: ", "Write a Cypher query: ") + said
-    return Example(f"{graph.lines()}\n{question}", query, (loose,))
+    return Example(f"{graph.lines()}\n{words.form(PREFIX)}{said}", query, (loose,))

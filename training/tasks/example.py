@@ -3,7 +3,23 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from training.words import Words
+from training.words import Wording, Words
+
+# Repeated by how common they are.
+FRAMES = Wording(
+    ("{ask}: {text}",) * 10
+    + ("{ask}:\n{text}",) * 3
+    + ('{ask}: "{text}"',) * 2
+    + ("{ask}. {text}",) * 2
+    + ("{text}\n{ask}.",) * 3,
+    (
+        "{ask}\n\n{text}",
+        "{ask}: '{text}'",
+        "{text}\n\n{ask}, please.",
+        "{ask} - {text}",
+        "Could you help? {ask}: {text}",
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +50,4 @@ def framed(words: Words, instruction: str, text: str) -> str:
         instruction = f"Please {lowered(instruction)}"
     if words.chance(0.1):
         instruction = lowered(instruction)
-    style = words.rng.random()
-    if style < 0.5:
-        return f"{instruction}: {text}"
-    if style < 0.65:
-        return f"{instruction}:\n{text}"
-    if style < 0.75:
-        return f'{instruction}: "{text}"'
-    if style < 0.85:
-        return f"{instruction}. {text}"
-    return f"{text}\n{instruction}."
+    return words.say(FRAMES, ask=instruction, text=text)

@@ -3,16 +3,25 @@
 import json
 
 from training.tasks.example import Example, framed
-from training.words import Words
+from training.words import Wording, Words
 
-ASKS = (
-    "Fix this JSON",
-    "Repair this JSON",
-    "Correct this JSON",
-    "Make this valid JSON",
-    "This JSON is broken, fix it",
-    "Repair the broken JSON",
-    "Fix the JSON syntax",
+ASKS = Wording(
+    (
+        "Fix this JSON",
+        "Repair this JSON",
+        "Correct this JSON",
+        "Make this valid JSON",
+        "This JSON is broken, fix it",
+        "Repair the broken JSON",
+        "Fix the JSON syntax",
+    ),
+    (
+        "My JSON does not parse, repair it",
+        "Turn this into valid JSON",
+        "Clean up this malformed JSON",
+        "There is a mistake in this JSON, correct it",
+        "Give me the corrected JSON",
+    ),
 )
 
 
@@ -93,4 +102,4 @@ def draw(words: Words) -> Example:
         for fault in words.rng.sample(FAULTS, words.pick(1, 1, 2)):
             broken = fault(words, broken, value)
     said = [f"{key} is {json.dumps(item).replace(chr(34), '')}" for key, item in value.items()]
-    return Example(framed(words, words.pick(*ASKS), broken), answer, (", ".join(said),))
+    return Example(framed(words, words.say(ASKS), broken), answer, (", ".join(said),))

@@ -1,35 +1,14 @@
 """SQL: one SELECT over the tables that the prompt gives as CREATE TABLE lines."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from grammars.library import reserved
+from training.tasks import sql_wording as wording
 from training.tasks.example import Example, listed
 from training.words import Words
 
-AGGREGATES = {
-    "AVG": ("average", "mean"),
-    "MAX": ("highest", "maximum", "largest", "biggest"),
-    "MIN": ("lowest", "minimum", "smallest"),
-    "SUM": ("total", "sum of the", "combined"),
-}
 RESERVED = reserved("sql")
-# What people say of a column by its name: (more, less).
-DEGREES = {
-    "age": ("older than", "younger than"),
-    "price": ("more expensive than", "cheaper than"),
-    "cost": ("more expensive than", "cheaper than"),
-    "salary": ("that earn more than", "that earn less than"),
-    "height": ("taller than", "shorter than"),
-    "length": ("longer than", "shorter than"),
-    "weight": ("heavier than", "lighter than"),
-    "year": ("after", "before"),
-    "duration": ("longer than", "shorter than"),
-    "size": ("bigger than", "smaller than"),
-    "speed": ("faster than", "slower than"),
-}
-PLACES_COLUMNS = ("city", "country", "state", "region", "district")
-PEOPLE = ("people", "rows", "entries", "records")
 TYPES = {
     "TEXT": ("TEXT", "TEXT", "TEXT", "VARCHAR(50)", "VARCHAR(255)"),
     "INT": ("INT", "INT", "INT", "INTEGER", "REAL"),
@@ -43,6 +22,11 @@ class Table:
     text: tuple[str, ...]
     numbers: tuple[str, ...]
     order: tuple[str, ...]
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """The number columns that mean something."""
+        return tuple(column for column in self.numbers if column != "id")
 
     def create(self, words: Words) -> str:
         """As people paste it: on one line or several, with the types of one dialect or another."""
@@ -111,11 +95,20 @@ def draw_identifier(draw: Callable[[], str]) -> str:
     return name
 
 
+def draw_text_column(words: Words) -> str:
+    """Now and then one that people speak of without its name: `in Porto`, `who`."""
+    return words.pick("name", *wording.PLACES_COLUMNS) if words.chance(0.15) else draw_identifier(words.text_column)
+
+
+def draw_number_column(words: Words) -> str:
+    return words.pick(*wording.DEGREES) if words.chance(0.15) else draw_identifier(words.number_column)
+
+
 def draw_table(words: Words) -> Table:
-    names = words.distinct(lambda: draw_identifier(words.text_column), words.pick(1, 2, 2, 3))
+    names = words.distinct(lambda: draw_text_column(words), words.pick(1, 2, 2, 3))
     numbers: list[str] = []
     while not numbers:
-        drawn = words.distinct(lambda: draw_identifier(words.number_column), words.pick(1, 1, 2, 2))
+        drawn = words.distinct(lambda: draw_number_column(words), words.pick(1, 1, 2, 2))
         numbers = [column for column in drawn if column not in names]
     order = [*names, *numbers]
     words.rng.shuffle(order)
@@ -126,204 +119,102 @@ def draw_table(words: Words) -> Table:
 
 def draw_condition(words: Words, table: Table) -> tuple[tuple[str, str, str], str]:
     """A condition and how people say it, as the tail of a sentence."""
-    numbers = [c for c in table.numbers if c != "id"]
-    told = [c for c in numbers if c in DEGREES]
+    degrees = [wording.DEGREES.get(c) for c in table.values]
+    told = [c for c, degree in zip(table.values, degrees, strict=True) if degree and degrees.count(degree) == 1]
     if told and words.chance(0.5):
-        column, value, up = (
-            words.pick(*told),
-            str(words.number(2, 2030 if words.chance(0.5) else 90)),
-            words.chance(0.5),
-        )
-        return (column, ">" if up else "<", value), f"{DEGREES[column][0 if up else 1]} {value}"
-    places = [c for c in table.text if c in PLACES_COLUMNS]
+        column, value = words.pick(*told), str(words.number(2, 2030 if words.chance(0.5) else 90))
+        up = words.chance(0.5)
+        return (column, ">" if up else "<", value), f"{wording.DEGREES[column][0 if up else 1]} {value}"
+    places = [c for c in table.text if c in wording.PLACES_COLUMNS]
     if len(places) == 1 and words.chance(0.5):
         place = words.place()
-        return (places[0], "=", f"'{place}'"), words.pick(f"in {place}", f"from {place}", f"located in {place}")
+        return (places[0], "=", f"'{place}'"), words.say(wording.SAY_PLACE, v=place)
     if words.chance(0.5):
         column = words.pick(*table.text)
         value = words.pick(words.place, words.first_name, words.item)()
         if words.chance(0.12):
             value += f" {words.place()}"
-        said = words.pick(
-            f"where {column} is {value}",
-            f"where the {column} is {value}",
-            f"whose {column} is {value}",
-            f"with {column} {value}",
-            f"that have {column} {value}",
-            f"where {column} equals {value}",
-            f"with {column} '{value}'",
-            f"in the {value} {column}",
-            f"of the {column} {value}",
-            f"that belong to {column} {value}",
-        )
-        return (column, "=", f"'{value}'"), said
-    column, value = words.pick(*numbers), str(words.number(2, 2030 if words.chance(0.3) else 90))
+        return (column, "=", f"'{value}'"), words.say(wording.SAY_TEXT, c=column, v=value)
+    column, value = words.pick(*table.values), str(words.number(2, 2030 if words.chance(0.3) else 90))
     if words.chance(0.2):
-        return (column, "=", value), words.pick(f"where {column} is {value}", f"with {column} equal to {value}")
+        return (column, "=", value), words.say(wording.SAY_EQUAL, c=column, v=value)
     up = words.chance(0.5)
-    more = words.pick("over", "above", "more than", "greater than", "bigger than")
-    less = words.pick("under", "below", "less than", "smaller than")
-    degree = more if up else less
-    said = words.pick(
-        f"with {column} {degree} {value}",
-        f"where {column} is {degree} {value}",
-        f"with a {column} {degree} {value}",
-        f"whose {column} is {degree} {value}",
-        f"where {column} {'>' if up else '<'} {value}",
-    )
-    return (column, ">" if up else "<", value), said
+    degree, sign = words.form(wording.MORE if up else wording.LESS), ">" if up else "<"
+    return (column, sign, value), words.say(wording.SAY_COMPARED, c=column, degree=degree, sign=sign, v=value)
 
 
 def ask_count(words: Words, table: Table) -> tuple[Query, str]:
-    t = table.name
+    everything = Query(table.name, ("COUNT(*)",))
     if words.chance(0.1):
-        said = words.pick("How many {p} are in {t}", "Count the {p} in {t}", "How many {p} does {t} have")
-        return Query(t, ("COUNT(*)",)), said.format(p=words.pick(*PEOPLE), t=t)
+        return everything, words.say(wording.ASK_PEOPLE, p=words.pick(*wording.PEOPLE), t=table.name)
     if words.chance(0.35):
-        said = words.pick(f"How many {t} are there", f"Count the {t}", f"Count all {t}", f"What is the number of {t}")
-        return Query(t, ("COUNT(*)",)), said
+        return everything, words.say(wording.ASK_COUNT, t=table.name)
     where, tail = draw_condition(words, table)
-    said = words.pick(
-        "How many {t} are there", "Count the {t}", "How many {t}", "Number of {t}", "How many {t} do we have"
-    )
-    return Query(t, ("COUNT(*)",), (where,)), f"{said.format(t=t)} {tail}"
+    return replace(everything, where=(where,)), f"{words.say(wording.ASK_COUNT_WHERE, t=table.name)} {tail}"
 
 
 def ask_columns(words: Words, table: Table) -> tuple[Query, str]:
-    t = table.name
-    everything = words.chance(0.2)
-    columns = ["*"] if everything else words.rng.sample(table.order, min(words.pick(1, 1, 2, 2, 3), len(table.order)))
-    if everything:
-        said = words.pick(
-            f"Show me all {t}",
-            f"Which {t} are there",
-            f"Give me all {t}",
-            f"I want all {t}",
-            f"Which {t}",
-            f"Return {t}",
-            f"Show all {t}",
-            f"List all {t}",
-            f"Show everything about {t}",
-            f"Get all {t}",
-            f"Find the {t}",
-        )
+    if everything := words.chance(0.2):
+        columns, said = ["*"], words.say(wording.ASK_ALL, t=table.name)
     else:
-        named = listed(columns)
-        said = words.pick(
-            f"List the {named} of all {t}",
-            f"Show the {named} of {t}",
-            f"What are the {named} of the {t}",
-            f"Show {named} of the {t}",
-            f"Give me the {named} of all {t}",
-            f"Find the {named} of {t}",
-            f"Get {named} from {t}",
-            f"Select {named} from {t}",
-            f"Which {named} do the {t} have",
-            f"Give me {named} of every {t}",
-            f"Tell me the {named} of the {t}",
-            f"I want to see the {named} of all {t}",
-            f"Can you show me the {named} of the {t}",
-            f"Return {named} for all {t}",
-            f"Display {named} from {t}",
-            f"What is the {named} of the {t}",
-        )
+        columns = words.rng.sample(table.order, min(words.pick(1, 1, 2, 2, 3), len(table.order)))
+        said = words.say(wording.ASK_COLUMNS, named=listed(columns), t=table.name)
     conditions: list[tuple[str, str, str]] = []
     order, down = "", False
-    for _ in range(words.pick(0, 1, 1, 1, 2) if not everything else words.pick(0, 1, 1)):
+    for _ in range(words.pick(0, 1, 1) if everything else words.pick(0, 1, 1, 1, 2)):
         where, tail = draw_condition(words, table)
         if all(where[0] != other[0] for other in conditions):
             said += (" and " if conditions else " ") + tail
             conditions.append(where)
     if words.chance(0.3):
         order, down = words.pick(*table.order), words.chance(0.5)
-        said += words.pick(f" sorted by {order}", f" ordered by {order}", f", sort by {order}")
-        said += (
-            words.pick(" descending", " from high to low", " in descending order", ", highest first", ", largest first")
-            if down
-            else ""
-        )
-        said += (
-            ""
-            if down
-            else words.pick("", "", " ascending", " in ascending order", ", lowest first", ", smallest first")
-        )
-    return Query(t, tuple(columns), tuple(conditions), order=order, descending=down), said
+        said += words.say(wording.SAY_ORDER, c=order) + words.form(wording.SAY_DOWN if down else wording.SAY_UP)
+    return Query(table.name, tuple(columns), tuple(conditions), order=order, descending=down), said
 
 
 def ask_aggregate(words: Words, table: Table) -> tuple[Query, str]:
-    numbers = [c for c in table.numbers if c != "id"]
-    function, column = words.pick(*AGGREGATES), words.pick(*numbers)
-    phrase = words.pick(*AGGREGATES[function])
-    said = words.pick(
-        f"What is the {phrase} {column} of the {table.name}",
-        f"What is the {phrase} {column} of all {table.name}",
-        f"Find the {phrase} {column} of {table.name}",
-        f"Show the {phrase} {column} of the {table.name}",
-        f"Give me the {phrase} {column} of {table.name}",
-    )
+    function, column = words.pick(*wording.AGGREGATES), words.pick(*table.values)
+    said = words.say(wording.ASK_AGGREGATE, phrase=words.pick(*wording.AGGREGATES[function]), c=column, t=table.name)
+    query = Query(table.name, (f"{function}({column})",))
     if words.chance(0.4):
         where, tail = draw_condition(words, table)
-        return Query(table.name, (f"{function}({column})",), (where,)), f"{said} {tail}"
-    return Query(table.name, (f"{function}({column})",)), said
+        return replace(query, where=(where,)), f"{said} {tail}"
+    return query, said
 
 
 def ask_group(words: Words, table: Table) -> tuple[Query, str]:
     group, t = words.pick(*table.text), table.name
+    count = Query(t, (group, "COUNT(*)"), group=group)
     if words.chance(0.2):
-        people = words.pick(*PEOPLE)
-        said = words.pick("How many {p} are in each {g}", "Count the {p} per {g}", "How many {p} does each {g} have")
-        return Query(t, (group, "COUNT(*)"), group=group), said.format(p=people, g=group)
+        return count, words.say(wording.ASK_PEOPLE_PER, p=words.pick(*wording.PEOPLE), g=group)
     if words.chance(0.5):
-        said = words.pick(
-            f"How many {t} are there per {group}",
-            f"Count the {t} for each {group}",
-            f"Number of {t} per {group}",
-        )
-        return Query(t, (group, "COUNT(*)"), group=group), said
-    column = words.pick(*[c for c in table.numbers if c != "id"])
-    function = words.pick(*AGGREGATES)
-    phrase = words.pick(*AGGREGATES[function])
-    said = words.pick(
-        f"What is the {phrase} {column} of the {t} per {group}",
-        f"Show the {phrase} {column} of {t} for each {group}",
-    )
+        return count, words.say(wording.ASK_COUNT_PER, t=t, g=group)
+    function, column = words.pick(*wording.AGGREGATES), words.pick(*table.values)
+    phrase = words.pick(*wording.AGGREGATES[function])
+    said = words.say(wording.ASK_AGGREGATE_PER, phrase=phrase, c=column, t=t, g=group)
     return Query(t, (group, f"{function}({column})"), group=group), said
 
 
 def ask_top(words: Words, table: Table) -> tuple[Query, str]:
-    column, t = words.pick(*[c for c in table.numbers if c != "id"]), table.name
+    column, t = words.pick(*table.values), table.name
     down, count = words.chance(0.6), words.number(2, 20)
-    degree = words.pick("highest", "largest", "most") if down else words.pick("lowest", "smallest", "least")
-    taken = words.pick("*", words.pick(*table.order))
+    degree = words.form(wording.DEGREE_DOWN if down else wording.DEGREE_UP)
     if words.chance(0.35):
         shown = "name" if "name" in table.text and words.chance(0.7) else words.pick(*table.text)
-        who = ["Who has", "Who has"] if shown == "name" else []
-        who += [f"Which {shown} has", f"What is the {shown} with", f"Show the {shown} with"]
         query = Query(t, (shown,), order=column, descending=down, limit=1)
-        return query, f"{words.pick(*who)} the {degree} {column}"
-    if taken == "*":
-        said = words.pick(
-            f"Show the {count} {t} with the {degree} {column}",
-            f"Find the {count} {t} with the {degree} {column}",
-        )
-    else:
-        said = words.pick(
-            f"Show the {taken} of the {count} {t} with the {degree} {column}",
-            f"List the {taken} of the {count} {t} with the {degree} {column}",
-        )
+        if shown == "name" and words.chance(0.4):
+            return query, wording.ASK_WHO.format(degree=degree, c=column)
+        return query, words.say(wording.ASK_BEST, shown=shown, degree=degree, c=column)
+    taken = words.pick("*", words.pick(*table.order))
+    asked = wording.ASK_TOP if taken == "*" else wording.ASK_TOP_COLUMN
+    said = words.say(asked, taken=taken, n=count, t=t, degree=degree, c=column)
     return Query(t, (taken,), order=column, descending=down, limit=count), said
 
 
 def ask_distinct(words: Words, table: Table) -> tuple[Query, str]:
-    column, t = words.pick(*table.text), table.name
-    kind = words.pick("different", "distinct", "unique")
-    said = words.pick(
-        f"What are the {kind} {column} of the {t}",
-        f"List the {kind} {column} of {t}",
-        f"Show the {kind} {column} values of {t}",
-        f"Which {kind} {column} do the {t} have",
-    )
-    return Query(t, (column,), distinct=True), said
+    column = words.pick(*table.text)
+    said = words.say(wording.ASK_DISTINCT, kind=words.form(wording.DIFFERENT), c=column, t=table.name)
+    return Query(table.name, (column,), distinct=True), said
 
 
 ASKS = (ask_count, ask_columns, ask_columns, ask_columns, ask_aggregate, ask_group, ask_top, ask_distinct)
@@ -337,17 +228,10 @@ def draw(words: Words) -> Example:
         if other.name != table.name:
             lines.insert(words.pick(0, 1), other.create(words))
     query, said = words.pick(*ASKS)(words, table)
-    question = said + (
-        "?" if said.split()[0] in ("How", "What", "Which", "Number", "Who", "Can") else words.pick(".", ".", "")
+    question = (
+        words.form(wording.PREFIX)
+        + said
+        + ("?" if said.split()[0] in wording.QUESTION_WORDS else words.pick(".", ".", ""))
     )
-    if words.chance(0.1):
-        question = words.pick("Please write the SQL: ", "Write an SQL query: ", "In SQL: ", "SQL: ") + question
-    schema = words.pick("\n", "\n", " ").join(lines)
-    style = words.rng.random()
-    if style < 0.7:
-        prompt = f"{schema}\n{question}"
-    elif style < 0.85:
-        prompt = f"{schema}\nQuestion: {question}"
-    else:
-        prompt = f"{question}\n{schema}"
+    prompt = words.say(wording.LAYOUT, schema=words.pick("\n", "\n", " ").join(lines), question=question)
     return Example(prompt, query.sql(), (query.loose(),))

@@ -1,7 +1,7 @@
 """Formal tone: casual requests over a closed phrase list, rewritten as one polite sentence."""
 
 from training.tasks.example import Example, framed
-from training.words import Words
+from training.words import Wording, Words
 
 # casual verb phrase -> formal verb phrase
 ACTIONS = {
@@ -61,22 +61,36 @@ FRAMES = {
     "let's {v}{t}": "I suggest that we {v}{t}.",
     "thanks, i'll {v}{t}": "Thank you, I will {v}{t}.",
 }
-ASKS = (
-    "Rewrite in a formal tone",
-    "Make this formal",
-    "Make this sound more formal",
-    "Rewrite this formally",
-    "Say this politely",
-    "Turn this into formal English",
-    "Formal version",
+ASKS = Wording(
+    (
+        "Rewrite in a formal tone",
+        "Make this formal",
+        "Make this sound more formal",
+        "Rewrite this formally",
+        "Say this politely",
+        "Turn this into formal English",
+        "Formal version",
+    ),
+    (
+        "Rephrase this for a business letter in formal English",
+        "Write this in a more polite and formal way",
+        "Use a formal tone for this message",
+        "How would one say this formally",
+        "Make this message polite and formal",
+    ),
 )
 
 
+def draw_parts(words: Words) -> tuple[str, str, str, str]:
+    """The keys of a frame, an action, an object and a time."""
+    return words.pick(*FRAMES), words.pick(*ACTIONS), words.pick(*OBJECTS), words.pick(*TIMES)
+
+
 def draw(words: Words) -> Example:
-    frame, verb, thing, time = (words.pick(*table) for table in (FRAMES, ACTIONS, OBJECTS, TIMES))
+    frame, verb, thing, time = words.combination(lambda: draw_parts(words), " ".join)
     word = words.item()
     casual = frame.format(v=verb.format(o=thing.format(w=word)), t=f" {time}" if time else "")
     formal_verb = ACTIONS[verb].format(o=OBJECTS[thing].format(w=word))
     answer = FRAMES[frame].format(v=formal_verb, t=f" {TIMES[time]}" if time else "")
     loose = (f"one may say: {answer[:-1].lower()}", f"formally it is: {answer[:-1].lower()}")
-    return Example(framed(words, words.pick(*ASKS), casual), answer, loose)
+    return Example(framed(words, words.say(ASKS), casual), answer, loose)

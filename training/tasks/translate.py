@@ -1,7 +1,7 @@
 """English to Portuguese over a closed lexicon, with gender and number agreement."""
 
 from training.tasks.example import Example, framed
-from training.words import Words
+from training.words import Wording, Words
 
 # english -> (portuguese, gender)
 NOUNS = {
@@ -29,15 +29,24 @@ ARTICLES = {
     "my": ("meu", "minha"),
     "our": ("nosso", "nossa"),
 }
-ASKS = (
-    "Translate to Portuguese",
-    "Translate into Portuguese",
-    "Translate this to Portuguese",
-    "Say this in Portuguese",
-    "In Portuguese, please",
-    "Portuguese",
-    "English to Portuguese",
-    "How do you say this in Portuguese",
+ASKS = Wording(
+    (
+        "Translate to Portuguese",
+        "Translate into Portuguese",
+        "Translate this to Portuguese",
+        "Say this in Portuguese",
+        "In Portuguese, please",
+        "Portuguese",
+        "English to Portuguese",
+        "How do you say this in Portuguese",
+    ),
+    (
+        "Translate the sentence from English to Portuguese",
+        "What is this in Portuguese",
+        "Give me the Portuguese for this",
+        "Put this into Portuguese",
+        "I need this in Portuguese",
+    ),
 )
 
 
@@ -78,8 +87,8 @@ def draw_sentence(words: Words) -> tuple[str, str]:
 
 
 def draw(words: Words) -> Example:
-    english, portuguese = draw_sentence(words)
+    english, portuguese = words.combination(lambda: draw_sentence(words), lambda pair: pair[0])
     shown = words.pick(english, english[0].upper() + english[1:], english[0].upper() + english[1:] + ".")
     answer = portuguese[0].upper() + portuguese[1:] + "."
     loose = (f"in portuguese: {portuguese}", f"one says: {portuguese}")
-    return Example(framed(words, words.pick(*ASKS), shown), answer, loose)
+    return Example(framed(words, words.say(ASKS), shown), answer, loose)

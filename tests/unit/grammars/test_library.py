@@ -7,11 +7,12 @@ from grammars.compiler import GrammarCompiler
 from grammars.errors import GrammarUnknown
 from tests.unit.grammars.walks import feed, spell
 
+NAMES = ("cypher", "date", "json", "labels", "quantity", "sentence", "sql", "typescript")
 LABELS = ("account", "billing", "feedback", "returns", "shipping", "technical")
 
 
 def test_the_library_lists_its_grammars() -> None:
-    assert library.names() == ("json", "labels", "sql")
+    assert library.names() == NAMES
 
 
 @pytest.mark.parametrize("name", library.names())
@@ -23,13 +24,15 @@ def test_every_library_grammar_compiles(compiler: GrammarCompiler, name: str) ->
 
 @pytest.mark.parametrize("name", ["", "xml", "../library/json", "sql.reserved", "JSON"])
 def test_an_unknown_name_is_refused_with_the_known_ones(name: str) -> None:
-    with pytest.raises(GrammarUnknown, match="the library has: json, labels, sql") as caught:
+    with pytest.raises(GrammarUnknown, match=f"the library has: {', '.join(NAMES)}") as caught:
         library.text(name)
-    assert caught.value.known == ("json", "labels", "sql")
+    assert caught.value.known == NAMES
 
 
-def test_only_sql_reserves_words() -> None:
+def test_only_the_query_languages_reserve_words() -> None:
     assert {"select", "from", "raise"} < library.reserved("sql")
+    assert {"match", "return", "all"} < library.reserved("cypher")
+    assert {name for name in NAMES if library.reserved(name)} == {"sql", "cypher"}
     assert library.reserved("json") == library.reserved("no such grammar") == frozenset()
 
 

@@ -7,8 +7,11 @@ from random import Random
 import numpy as np
 import pytest
 
+from grammars.compiler import CompiledGrammar
 from grammars.matcher import Matcher
 from grammars.vocabulary import Vocabulary
+from training.tasks import TASKS
+from training.words import Words
 
 SHARED_DATA = Path(__file__).parents[3].parent / "shared" / "data"
 
@@ -19,6 +22,15 @@ def shared(path: str) -> Path:
     if not found.exists():
         pytest.skip(f"../shared/data/{path} is not here")
     return found
+
+
+def answers(task: str, count: int = 150) -> list[str]:
+    """What the expert of a task writes: strict answers from both sides of the split, each once."""
+    found: dict[str, None] = {}
+    for held_out in (False, True):
+        words = Words(Random(1), ("ab", "cor", "ter"), held_out)
+        found |= dict.fromkeys(TASKS[task](words).answer for _ in range(count))
+    return list(found)
 
 
 def spell(pieces: Mapping[int, bytes], text: bytes, longest: int = 64) -> list[int]:
@@ -76,3 +88,22 @@ def walk(
 def text_of(pieces: Mapping[int, bytes], token_ids: Iterable[int]) -> str:
     """As the engine decodes: bytes that are no UTF-8 become replacement characters."""
     return b"".join(pieces[token_id] for token_id in token_ids).decode("utf-8", errors="replace")
+
+
+def walked(
+    grammar: CompiledGrammar,
+    vocabulary: Vocabulary,
+    pieces: Mapping[int, bytes],
+    seed: int,
+    prefix: str = "",
+    closers: bytes = b"",
+) -> str:
+    """The text of a random walk that goes on from a prefix."""
+    matcher = grammar.matcher()
+    started = spell(pieces, prefix.encode())
+    assert feed(matcher, started)
+    try:
+        taken = walk(matcher, vocabulary, Random(seed), spell(pieces, closers, longest=1), budget=50)
+    finally:
+        matcher.close()
+    return text_of(pieces, started + taken)

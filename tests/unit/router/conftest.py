@@ -1,4 +1,4 @@
-"""A router over the first three experts."""
+"""A router over the ten embedded experts."""
 
 import pytest
 

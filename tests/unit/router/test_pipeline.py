@@ -1,4 +1,4 @@
-"""The router over the hints of the first three experts."""
+"""The router over the hints of the embedded experts."""
 
 import json
 import time
@@ -9,17 +9,37 @@ import pytest
 from router.decision import RouteQuery
 from router.pipeline import Router
 from tests.unit.router.hints import HINTS
-from tests.unit.router.prompts import EVERYDAY, JSON_EXTRACT, SQL, TICKET_TRIAGE
+from tests.unit.router.prompts import (
+    CYPHER,
+    DATES,
+    EN_PT,
+    EVERYDAY,
+    FORMAL_TONE,
+    JSON_EXTRACT,
+    JSON_REPAIR,
+    SQL,
+    TICKET_TRIAGE,
+    TYPESCRIPT,
+    UNITS,
+)
 
 CLINC = Path(__file__).parents[4] / "shared" / "data" / "clinc150" / "data_full.json"
 POSITIVES = [
     *(("json-extract", prompt) for prompt in JSON_EXTRACT),
+    *(("json-repair", prompt) for prompt in JSON_REPAIR),
+    *(("formal-tone", prompt) for prompt in FORMAL_TONE),
+    *(("en-pt", prompt) for prompt in EN_PT),
+    *(("typescript", prompt) for prompt in TYPESCRIPT),
     *(("sql", prompt) for prompt in SQL),
+    *(("cypher", prompt) for prompt in CYPHER),
     *(("ticket-triage", prompt) for prompt in TICKET_TRIAGE),
+    *(("dates", prompt) for prompt in DATES),
+    *(("units", prompt) for prompt in UNITS),
 ]
 # Words that are at home in any prompt: alone they give nothing away.
 EVERYDAY_WORDS = """table select query join graph node path interface type class function script object schema
-format list order translate calculate text name ticket label category support extract pull json sql""".split()
+format list order translate calculate text name ticket label category support extract pull json sql fix repair valid
+formal polite tone portuguese english typescript cypher nodes date dates iso convert km kg""".split()
 
 
 def choice(router: Router, text: str) -> str:
@@ -61,7 +81,7 @@ def test_the_text_of_a_ticket_does_not_decide(router: Router) -> None:
     assert choice(router, "Classify this ticket: the export as JSON fails, how do I write SQL?") == "ticket-triage"
 
 
-def test_people_outside_the_three_domains_are_not_sent_to_an_expert(router: Router) -> None:
+def test_people_outside_the_ten_domains_are_not_sent_to_an_expert(router: Router) -> None:
     if not CLINC.exists():
         pytest.skip("CLINC150 does not lie beside the checkout")
     prompts = [text for split in json.loads(CLINC.read_text()).values() for text, _ in split]

@@ -103,7 +103,9 @@ def test_the_base_learns_and_is_saved_in_a_form_that_loads(
     assert weighted_loss(again, *batch).item() == pytest.approx(weighted_loss(model, *batch).item(), rel=0.02)
 
 
-@pytest.mark.parametrize(("name", "kind"), [("json-extract", "ia3"), ("sql", "dora"), ("ticket-triage", "lora")])
+@pytest.mark.parametrize(
+    ("name", "kind"), [("json-extract", "ia3"), ("sql", "dora"), ("dates", "lokr"), ("units", "lora")]
+)
 def test_an_expert_learns_and_its_package_can_be_read(
     tokenizer: PreTrainedTokenizerFast, model: Qwen3ForCausalLM, tmp_path: Path, name: str, kind: str
 ) -> None:

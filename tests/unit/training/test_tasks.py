@@ -3,23 +3,45 @@
 import json
 import re
 import sqlite3
+from functools import partial
 from random import Random
+from types import ModuleType
 
 import pytest
 import sqlglot
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.validity import VALIDATORS
 from training import copying, smalltalk
 from training.corpus import chat, documents
-from training.tasks import TASKS, Example, json_extract, sql, triage
-from training.words import Words, is_held_out
+from training.tasks import (
+    TASKS,
+    Example,
+    cypher,
+    dates,
+    json_extract,
+    json_extract_wording,
+    json_repair,
+    sql,
+    sql_wording,
+    tone,
+    translate,
+    triage,
+    triage_wording,
+    typescript,
+    units,
+)
+from training.tasks import example as frames
+from training.words import Wording, Words, is_held_out
 
 NAMES = sorted(TASKS)
+MODULES = (cypher, dates, frames, json_extract_wording, json_repair, sql_wording, tone, translate, triage_wording)
+MODULES += (typescript, units)
 
 
-def drawn(name: str, count: int, held_out: bool = False, seed: int = 1) -> list[Example]:
-    words = Words(Random(seed), ("ab", "cor", "ter"), held_out)
+def drawn(name: str, count: int, held_out: bool = False, seed: int = 1, rephrased: bool = False) -> list[Example]:
+    words = Words(Random(seed), ("ab", "cor", "ter"), held_out, rephrased)
     return [TASKS[name](words) for _ in range(count)]
 
 
@@ -74,6 +96,48 @@ def test_no_unseen_ticket_phrase_occurs_in_training() -> None:
     assert unseen and not seen & unseen
 
 
+@pytest.mark.parametrize("name", ["en-pt", "dates"])
+def test_no_unseen_combination_occurs_in_training(name: str) -> None:
+    seen = {example.answer for example in drawn(name, 3000)}
+    assert not seen & {example.answer for example in drawn(name, 300, held_out=True)}
+
+
+def test_no_unseen_combination_is_drawn_for_training() -> None:
+    """Two casual openings may become the same polite sentence, so it is the requests that are kept apart."""
+    sides = [Words(Random(2), held_out=side) for side in (False, True)]
+    seen, unseen = (
+        {words.combination(partial(tone.draw_parts, words), " ".join) for _ in range(3000)} for words in sides
+    )
+    assert unseen and not seen & unseen
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_rephrased_prompt_is_worded_as_no_training_prompt_is(name: str) -> None:
+    seen = {example.prompt for example in drawn(name, 1000)}
+    rephrased = drawn(name, 300, rephrased=True)
+    assert not seen & {example.prompt for example in rephrased}
+    assert len({example.prompt for example in rephrased}) > 150
+
+
+def wordings(module: ModuleType) -> list[Wording]:
+    found = [value for value in vars(module).values() if isinstance(value, Wording)]
+    return found + [schema.sentences for schema in getattr(module, "SCHEMAS", ())]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_the_two_sets_of_wordings_share_nothing_but_silence(module: ModuleType) -> None:
+    assert wordings(module)
+    for wording in wordings(module):
+        assert not (set(wording.seen) & set(wording.other)) - {"", "different", "unique"}
+
+
+@pytest.mark.parametrize("rephrased", [False, True])
+@pytest.mark.parametrize("name", NAMES)
+def test_every_answer_is_valid_in_its_language(name: str, rephrased: bool) -> None:
+    for drawn_example in drawn(name, 100, rephrased=rephrased):
+        assert VALIDATORS[name](drawn_example.answer), drawn_example.answer
+
+
 @pytest.mark.parametrize("held_out", [False, True])
 def test_extracted_fields_stand_in_the_prompt_in_the_order_asked_for(held_out: bool) -> None:
     for example in drawn("json-extract", 300, held_out):
@@ -81,9 +145,10 @@ def test_extracted_fields_stand_in_the_prompt_in_the_order_asked_for(held_out: b
         assert all(str(value) in example.prompt for value in answer.values())
 
 
+@pytest.mark.parametrize("rephrased", [False, True])
 @pytest.mark.parametrize("held_out", [False, True])
-def test_sql_answers_run_on_the_tables_of_their_prompts(held_out: bool) -> None:
-    for example in drawn("sql", 300, held_out):
+def test_sql_answers_run_on_the_tables_of_their_prompts(held_out: bool, rephrased: bool) -> None:
+    for example in drawn("sql", 300, held_out, rephrased=rephrased):
         database = sqlite3.connect(":memory:")
         for statement in re.findall(r"CREATE TABLE \w+ \((?:[^()]|\(\d+\))*\)", example.prompt):
             database.execute(statement)
