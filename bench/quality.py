@@ -16,6 +16,7 @@ from pathlib import Path
 from tempfile import gettempdir
 
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 from rich.terminal_theme import DEFAULT_TERMINAL_THEME
 
@@ -201,7 +202,8 @@ def main() -> None:
     console = Console(width=150)
     for quantization in args.quantization.split(","):
         bench = open_bench(args.base, args.experts, quantization, args.count)
-        rows = [asyncio.run(measure(bench, task, args.count)) for task in TASKS if task in bench.experts]
+        tasks = [task for task in TASKS if task in bench.experts]
+        rows = [asyncio.run(measure(bench, task, args.count)) for task in track(tasks, f"asking in {quantization}")]
         bench.engine.stop()
         table = quality_table(rows, quantization, args.count)
         console.print(table)

@@ -36,8 +36,10 @@ from training.tasks import example as frames
 from training.words import Wording, Words, is_held_out
 
 NAMES = sorted(TASKS)
-MODULES = (cypher, dates, frames, json_extract_wording, json_repair, sql_wording, tone, translate, triage_wording)
-MODULES += (typescript, units)
+MODULES: tuple[ModuleType, ...] = (
+    cypher, dates, frames, json_extract_wording, json_repair, sql_wording, tone, translate, triage_wording, typescript,
+    units,
+)  # fmt: skip
 
 
 def drawn(name: str, count: int, held_out: bool = False, seed: int = 1, rephrased: bool = False) -> list[Example]:
