@@ -29,6 +29,14 @@ class TooManyExperts(EngineError):
         self.count, self.slots = count, slots
 
 
+class SamplingInvalid(EngineError):
+    """A sampling parameter that names a token which the base does not have."""
+
+    def __init__(self, field: str, token_id: int, limit: int) -> None:
+        super().__init__(f"{field} names token {token_id}, ids go from 0 to {limit - 1}")
+        self.field, self.token_id, self.limit = field, token_id, limit
+
+
 class AdapterIncompatible(EngineError):
     """An adapter that cannot be lowered to the engine's form, or not onto this base."""
 

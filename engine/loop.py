@@ -11,9 +11,9 @@ from torch import Tensor
 from engine.errors import EngineError, EngineStopped, GrammarDeadEnd, LogitsInvalid
 from engine.model.delta import Delta
 from engine.plan import StepPlan
-from engine.request import TokenEvent
+from engine.request import TokenEvent, TokenLogprobs
 from engine.runner import Runner
-from engine.sampler import sample
+from engine.sampler import describe, sample
 from engine.scheduler import Scheduler
 from engine.sequence import Sequence
 from engine.stats import EngineStats
@@ -101,9 +101,9 @@ class EngineLoop:
         plan = self.scheduler.plan()
         self._upload(plan)
         logits = self.runner.forward(plan)
-        tokens, faults = self._draw(plan, logits)
+        tokens, logprobs, faults = self._draw(plan, logits)
         self._count(plan, len(tokens))
-        for sequence_id, events in self.scheduler.commit(plan, tokens).items():
+        for sequence_id, events in self.scheduler.commit(plan, tokens, logprobs).items():
             self._publish(sequence_id, events)
         for sequence_id, fault in faults.items():
             self.scheduler.drop(self._live[sequence_id].sequence)
@@ -141,17 +141,24 @@ class EngineLoop:
             submit.sequence.swap_seconds += self.runner.upload(upload, delta)
             self.stats.swaps += 1
 
-    def _draw(self, plan: StepPlan, logits: Tensor) -> tuple[dict[int, int], dict[int, EngineError]]:
-        """sequence id -> token, and what ended the rows that cannot go on: they fail alone."""
+    def _draw(
+        self, plan: StepPlan, logits: Tensor
+    ) -> tuple[dict[int, int], dict[int, TokenLogprobs], dict[int, EngineError]]:
+        """sequence id -> token, its log-probabilities where asked for, and what ended rows that cannot go on alone."""
         tokens: dict[int, int] = {}
+        logprobs: dict[int, TokenLogprobs] = {}
         faults: dict[int, EngineError] = {}
         for row, row_logits in zip((row for row in plan.rows if row.samples), logits, strict=True):
             sequence = self._live[row.sequence_id].sequence
+            count = sequence.sampling.logprobs
+            untouched = None if count is None else row_logits.clone()
             try:
-                tokens[sequence.id] = sample(row_logits, sequence)
+                tokens[sequence.id] = sample(row_logits, sequence, self.scheduler.eos_ids)
+                if count is not None and untouched is not None:
+                    logprobs[sequence.id] = describe(untouched, tokens[sequence.id], count)
             except (GrammarDeadEnd, LogitsInvalid) as fault:
                 faults[sequence.id] = fault
-        return tokens, faults
+        return tokens, logprobs, faults
 
     def _count(self, plan: StepPlan, num_drawn: int) -> None:
         self.stats.steps += 1

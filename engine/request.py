@@ -42,9 +42,24 @@ class SamplingParams:
     min_p: float = 0.0
     """Drops tokens less likely than this share of the likeliest one's probability."""
     repetition_penalty: float = 1.0
+    """Divides the logits above zero of all tokens seen, prompt and answer, and multiplies those below."""
+    presence_penalty: float = 0.0
+    """Taken off the logit of every token that the answer holds."""
+    frequency_penalty: float = 0.0
+    """Taken off the same logit once for every time that the answer holds the token."""
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    """(token id, what is added to its logit)."""
     seed: int | None = None
     """Fixes the draws of this request, whatever else runs. None draws afresh each time."""
     max_tokens: int = 128
+    min_tokens: int = 0
+    """Tokens before which nothing but a grammar that is complete ends the answer."""
+    stop_ids: tuple[int, ...] = ()
+    """Tokens that end the answer as the end token does; they are not shown."""
+    ignore_eos: bool = False
+    """Never draw the base's end tokens: the answer ends by its grammar, a stop id or its length."""
+    logprobs: int | None = None
+    """How many of the likeliest tokens are reported beside each drawn one; None reports nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +99,19 @@ class Timings:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLogprobs:
+    """Natural logarithms of the model's own probabilities, before bias, penalties, temperature and grammar."""
+
+    drawn: float
+    top: tuple[tuple[int, float], ...]
+    """(token id, logprob), likeliest first."""
+
+
+@dataclass(frozen=True, slots=True)
 class TokenEvent:
     """A generated token, or the end. The token that ends a generation by itself (EOS) is not shown."""
 
     token_id: int | None = None
+    logprobs: TokenLogprobs | None = None
     finish: FinishReason | None = None
     timings: Timings | None = None

@@ -5,12 +5,13 @@ from what is left; with top-k, top-p or min-p the grammar's whole mask comes fir
 """
 
 import random
+from collections.abc import Collection
 
 import torch
 from torch import Tensor
 
 from engine.errors import GrammarDeadEnd, LogitsInvalid
-from engine.request import SamplingParams, TokenMatcher
+from engine.request import SamplingParams, TokenLogprobs, TokenMatcher
 from engine.sequence import Sequence
 
 MAX_REDRAWS = 16
@@ -20,10 +21,13 @@ GREEDY_SPAN = 64
 
 
 @torch.inference_mode()
-def sample(logits: Tensor, sequence: Sequence) -> int:
+def sample(logits: Tensor, sequence: Sequence, eos_ids: Collection[int] = ()) -> int:
     """Draw from logits fp32 [vocab] on the CPU, which it may change. Raises GrammarDeadEnd or LogitsInvalid."""
     params, matcher = sequence.sampling, sequence.matcher
-    penalize(logits, sequence, params.repetition_penalty)
+    for token, bias in params.logit_bias:
+        logits[token] += bias
+    penalize(logits, sequence)
+    forbid_ends(logits, sequence, eos_ids)
     if logits.isnan().any() or logits.max().isinf():
         raise LogitsInvalid("the model's output is not finite: an expert or the repetition penalty overflows")
     if params.temperature == 0:
@@ -45,12 +49,32 @@ def sample(logits: Tensor, sequence: Sequence) -> int:
     return _draw(_softmax(logits, params.temperature), draws.random())
 
 
-def penalize(logits: Tensor, sequence: Sequence, penalty: float) -> None:
-    """Make tokens seen before less likely (Keskar et al. 2019), in place."""
-    if penalty == 1.0:
-        return
-    seen = torch.tensor(sorted({*sequence.prompt_ids, *sequence.output_ids}))
-    logits[seen] = torch.where(logits[seen] > 0, logits[seen] / penalty, logits[seen] * penalty)
+def describe(logits: Tensor, token: int, count: int) -> TokenLogprobs:
+    """The drawn token's log-probability and the `count` highest, from untouched logits [vocab]."""
+    logprobs = torch.log_softmax(logits, -1)
+    top = torch.topk(logprobs, min(count, len(logprobs)))
+    return TokenLogprobs(float(logprobs[token]), tuple(zip(top.indices.tolist(), top.values.tolist(), strict=True)))
+
+
+def penalize(logits: Tensor, sequence: Sequence) -> None:
+    """Make tokens seen before less likely, in place: Keskar et al. 2019 for repetition, then OpenAI's two."""
+    params = sequence.sampling
+    if params.repetition_penalty != 1.0:
+        seen, penalty = torch.tensor(sorted({*sequence.prompt_ids, *sequence.output_ids})), params.repetition_penalty
+        logits[seen] = torch.where(logits[seen] > 0, logits[seen] / penalty, logits[seen] * penalty)
+    if sequence.output_ids and (params.presence_penalty or params.frequency_penalty):
+        tokens, counts = torch.tensor(sequence.output_ids).unique(return_counts=True)
+        logits[tokens] -= params.presence_penalty + params.frequency_penalty * counts
+
+
+def forbid_ends(logits: Tensor, sequence: Sequence, eos_ids: Collection[int]) -> None:
+    """No end token below `min_tokens`, no end token of the base's under `ignore_eos`."""
+    params = sequence.sampling
+    too_short = len(sequence.output_ids) < params.min_tokens
+    if too_short or params.ignore_eos:
+        logits[list(eos_ids)] = -torch.inf
+    if too_short:
+        logits[list(params.stop_ids)] = -torch.inf
 
 
 def truncate(probabilities: Tensor, params: SamplingParams) -> Tensor:

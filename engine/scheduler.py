@@ -6,13 +6,17 @@ A step feeds each as many of them as the budget allows, decoding rows first; a r
 
 import time
 from collections import deque
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from engine.config import EngineConfig
 from engine.kv_blocks import BlockPool
 from engine.plan import Row, StepPlan, Upload
-from engine.request import FinishReason, TokenEvent
+from engine.request import FinishReason, TokenEvent, TokenLogprobs
 from engine.sequence import Sequence
 from engine.slots import AdapterSlots
+
+NO_LOGPROBS: Mapping[int, TokenLogprobs] = MappingProxyType({})
 
 
 class Scheduler:
@@ -52,8 +56,10 @@ class Scheduler:
         rows = [row for row in rows if any(s.id == row.sequence_id for s in self.running)]
         return StepPlan(tuple(rows), tuple(uploads))
 
-    def commit(self, plan: StepPlan, tokens: dict[int, int]) -> dict[int, list[TokenEvent]]:
-        """Record what the step computed and drew (sequence id -> token); returns the events of each that drew."""
+    def commit(
+        self, plan: StepPlan, tokens: Mapping[int, int], logprobs: Mapping[int, TokenLogprobs] = NO_LOGPROBS
+    ) -> dict[int, list[TokenEvent]]:
+        """Record what the step computed and drew, by sequence id; returns the events of each that drew."""
         now = time.monotonic()
         by_id = {sequence.id: sequence for sequence in self.running}
         events: dict[int, list[TokenEvent]] = {}
@@ -61,7 +67,7 @@ class Scheduler:
             sequence = by_id[row.sequence_id]
             sequence.num_computed += len(row.token_ids)
             if row.samples and sequence.id in tokens:
-                events[sequence.id] = self._advance(sequence, tokens[sequence.id], now)
+                events[sequence.id] = self._advance(sequence, tokens[sequence.id], logprobs.get(sequence.id), now)
         return events
 
     def cancel(self, sequence_id: int) -> list[TokenEvent]:
@@ -137,15 +143,15 @@ class Scheduler:
         self.waiting.appendleft(sequence)
         self.num_preemptions += 1
 
-    def _advance(self, sequence: Sequence, token: int, now: float) -> list[TokenEvent]:
+    def _advance(self, sequence: Sequence, token: int, logprobs: TokenLogprobs | None, now: float) -> list[TokenEvent]:
         """Append a drawn token, move the grammar, and end the sequence where it ends."""
         sequence.first_token = sequence.first_token or now
-        if token in self.eos_ids:
+        if token in self.eos_ids or token in sequence.sampling.stop_ids:
             return [self._end(sequence, FinishReason.STOP, now)]
         sequence.output_ids.append(token)
         if sequence.matcher:
             sequence.matcher.accept(token)
-        events = [TokenEvent(token_id=token)]
+        events = [TokenEvent(token, logprobs)]
         if sequence.matcher and sequence.matcher.must_stop:
             events.append(self._end(sequence, FinishReason.STOP, now))
         elif len(sequence.output_ids) >= sequence.sampling.max_tokens or sequence.length >= sequence.max_length:

@@ -13,7 +13,14 @@ from adapters_store.fingerprint import base_fingerprint
 from adapters_store.package import HostAdapter
 from engine.config import EngineConfig
 from engine.delta_cache import DeltaCache
-from engine.errors import AdapterIncompatible, EngineOverloaded, EngineStopped, PromptTooLong, TooManyExperts
+from engine.errors import (
+    AdapterIncompatible,
+    EngineOverloaded,
+    EngineStopped,
+    PromptTooLong,
+    SamplingInvalid,
+    TooManyExperts,
+)
 from engine.kv_blocks import BlockPool
 from engine.loop import Cancel, EngineLoop, Submit
 from engine.lowering import Lowering
@@ -21,7 +28,7 @@ from engine.model.config import ModelConfig, read_config
 from engine.model.delta import Delta, LinearDelta
 from engine.model.transformer import Transformer
 from engine.model.weights import compute_dtype, load_transformer
-from engine.request import GenerationRequest, TokenEvent
+from engine.request import GenerationRequest, SamplingParams, TokenEvent
 from engine.runner import Runner
 from engine.scheduler import Scheduler
 from engine.sequence import Part, Sequence
@@ -141,12 +148,13 @@ class Engine:
     async def submit(self, request: GenerationRequest) -> Generation:
         """Lower the request's adapters if need be and queue it.
 
-        Raises EngineOverloaded, PromptTooLong, TooManyExperts, AdapterIncompatible or EngineStopped; the request's
-        matcher is closed then.
+        Raises EngineOverloaded, PromptTooLong, SamplingInvalid, TooManyExperts, AdapterIncompatible or EngineStopped;
+        the request's matcher is closed then.
         """
         submitted = time.monotonic()
         try:
             self.check_capacity()
+            self._check_token_ids(request.sampling)
             if len(request.experts) > self.config.num_slots:
                 raise TooManyExperts(len(request.experts), self.config.num_slots)
             uses = sorted(request.experts, key=lambda use: use.adapter.manifest.name)
@@ -177,6 +185,15 @@ class Engine:
             max_length=self.config.max_context,
             submitted=submitted,
         )
+
+    def _check_token_ids(self, sampling: SamplingParams) -> None:
+        for field, ids in (
+            ("logit_bias", [token for token, _ in sampling.logit_bias]),
+            ("stop_ids", sampling.stop_ids),
+        ):
+            for token in ids:
+                if not 0 <= token < self.num_logits:
+                    raise SamplingInvalid(field, token, self.num_logits)
 
     def _cancel(self, sequence_id: int) -> None:
         with suppress(EngineStopped):

@@ -4,7 +4,15 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from engine.request import ExpertUse, FinishReason, GenerationRequest, SamplingParams, Timings, TokenMatcher
+from engine.request import (
+    ExpertUse,
+    FinishReason,
+    GenerationRequest,
+    SamplingParams,
+    Timings,
+    TokenLogprobs,
+    TokenMatcher,
+)
 from engine.service import Engine
 from tests.unit.engine.models import Reference
 
@@ -15,6 +23,7 @@ class Answer:
     finish: FinishReason | None
     timings: Timings | None
     num_prompt_tokens: int
+    logprobs: list[TokenLogprobs]
 
 
 async def ask(
@@ -28,12 +37,13 @@ async def ask(
     uses = tuple(ExpertUse(reference.adapter, weight) for reference, weight in experts)
     generation = await engine.submit(GenerationRequest("test", tuple(ids), uses, params, matcher))
     found: list[int] = []
+    logprobs: list[TokenLogprobs] = []
     finish, timings = None, None
     async for event in generation:
-        if event.token_id is not None:
-            found.append(event.token_id)
+        found += [] if event.token_id is None else [event.token_id]
+        logprobs += [event.logprobs] if event.logprobs else []
         finish, timings = event.finish, event.timings
-    return Answer(found, finish, timings, generation.num_prompt_tokens)
+    return Answer(found, finish, timings, generation.num_prompt_tokens, logprobs)
 
 
 async def ask_all(

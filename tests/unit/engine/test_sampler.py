@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from engine.errors import GrammarDeadEnd, LogitsInvalid
 from engine.request import SamplingParams
-from engine.sampler import sample, truncate
+from engine.sampler import describe, sample, truncate
 from engine.sequence import Sequence
 
 LOGITS = torch.tensor([2.0, 1.0, 0.5, 0.0, -1.0, 3.0])
@@ -161,3 +161,57 @@ def test_logits_that_are_not_finite_are_an_error_not_a_token(value: float, tempe
 def test_a_penalty_that_overflows_is_an_error_not_a_token() -> None:
     with pytest.raises(LogitsInvalid):
         draw(temperature=1.0, repetition_penalty=1e-40)
+
+
+def test_a_bias_is_added_to_its_logit() -> None:
+    assert draw(logit_bias=((3, 3.5),)) == 3
+    assert draw(logit_bias=((5, -100.0),)) == 0
+
+
+def test_presence_is_taken_off_once_and_frequency_every_time() -> None:
+    assert draw(output=[5], presence_penalty=0.9) == 5
+    assert draw(output=[5, 5, 5], presence_penalty=0.9) == 5
+    assert draw(output=[5], presence_penalty=1.1) == 0
+    assert draw(output=[5], frequency_penalty=0.4) == 5
+    assert draw(output=[5, 5, 5], frequency_penalty=0.4) == 0
+
+
+def test_penalties_of_the_answer_leave_the_prompt_alone() -> None:
+    """The prompt of these sequences is tokens 0 and 1."""
+    assert draw(logit_bias=((0, 2.0),), presence_penalty=2.0, frequency_penalty=2.0) == 0
+
+
+@given(st.lists(st.integers(0, 5), max_size=8), st.floats(0, 2), st.floats(0, 2))
+def test_penalties_are_those_of_openai(output: list[int], presence: float, frequency: float) -> None:
+    expected = LOGITS.clone()
+    for token in range(len(LOGITS)):
+        expected[token] -= presence * (token in output) + frequency * output.count(token)
+    best = {int(i) for i in (expected >= expected.max() - 1e-5).nonzero()}
+    assert draw(output=output, presence_penalty=presence, frequency_penalty=frequency) in best
+
+
+def draw_with_end(output: Ids[int] = (), matcher: AllowedSet | None = None, **params: Any) -> int:
+    """Token 5, the likeliest, is the base's end."""
+    sequence = Sequence(1, (0, 1), (), SamplingParams(**params), matcher, 100, output_ids=list(output))
+    return sample(LOGITS.clone(), sequence, eos_ids={5})
+
+
+def test_no_end_is_drawn_before_its_time() -> None:
+    assert draw_with_end([1], min_tokens=2) == 0
+    assert draw_with_end([1, 1], min_tokens=2) == 5
+    assert draw_with_end([1], min_tokens=2, stop_ids=(0,)) == 1
+    assert draw_with_end([1, 1], ignore_eos=True, stop_ids=(0,)) == 0
+
+
+def test_a_forbidden_end_is_not_drawn_under_a_grammar_either() -> None:
+    assert draw_with_end(matcher=AllowedSet(4, 5), min_tokens=1) == 4
+    assert {draw_with_end(matcher=AllowedSet(4, 5), ignore_eos=True, temperature=2.0, seed=s) for s in range(30)} == {4}
+
+
+def test_logprobs_are_the_models_own() -> None:
+    expected = torch.log_softmax(LOGITS, -1)
+    found = describe(LOGITS, token=2, count=2)
+    assert found.drawn == pytest.approx(expected[2].item())
+    assert [token for token, _ in found.top] == [5, 0]
+    assert [value for _, value in found.top] == pytest.approx([expected[5].item(), expected[0].item()])
+    assert describe(LOGITS, 2, 0).top == () and len(describe(LOGITS, 2, 20).top) == len(LOGITS)
