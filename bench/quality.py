@@ -11,16 +11,15 @@ import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from io import StringIO
 from pathlib import Path
 from tempfile import gettempdir
 
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from rich.terminal_theme import DEFAULT_TERMINAL_THEME
 
 from adapters_store.package import HostAdapter, read_package
+from bench import picture
 from bench.validity import VALIDATORS
 from engine.config import EngineConfig
 from engine.request import ExpertUse, GenerationRequest, SamplingParams
@@ -34,15 +33,6 @@ from training.tasks import TASKS, Example
 
 SEED = 2026
 MAX_TOKENS = 160
-SVG = """<svg class="rich-terminal" viewBox="0 0 {terminal_width} {terminal_height}" xmlns="http://www.w3.org/2000/svg">
-<style>.{unique_id}-matrix {{ font-family: monospace; font-size: {char_height}px; line-height: {line_height}px; }}
-{styles}</style>
-<rect width="{terminal_width}" height="{terminal_height}" rx="8" fill="#ffffff"/>
-<defs>{lines}</defs>
-<g transform="translate(12, 12)">{backgrounds}<g class="{unique_id}-matrix">{matrix}</g></g>
-</svg>
-"""
-"""Rich's picture of a terminal without the window around it and without fonts from elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +104,10 @@ class Row:
     others: dict[str, float]
     """By expert, those of the other tasks."""
 
+    @property
+    def best_other(self) -> float:
+        return max(self.others.values(), default=0.0)
+
 
 def open_bench(base: Path, experts: Path, quantization: str, count: int, num_slots: int = 10) -> Bench:
     """An engine that takes `count` requests at a time."""
@@ -171,7 +165,7 @@ def quality_table(rows: Sequence[Row], quantization: str, count: int) -> Table:
     for heading in (*headings, "valid: base", "expert", "+ grammar"):
         table.add_column(heading, justify="left" if heading in headings[:2] else "right")
     for row in rows:
-        figures = (row.content, row.base, row.expert, row.with_grammar, row.rephrased, max(row.others.values()))
+        figures = (row.content, row.base, row.expert, row.with_grammar, row.rephrased, row.best_other)
         valid = (row.valid_base, row.valid, row.valid_with_grammar)
         table.add_row(row.task, row.kind, f"{row.num_bytes / 1024:.0f}", *map(percent, (*figures, *valid)))
     return table
@@ -185,6 +179,11 @@ def matrix_table(rows: Sequence[Row]) -> Table:
     for row in rows:
         table.add_row(row.task, *(percent(row.expert if o.task == row.task else row.others[o.task]) for o in rows))
     return table
+
+
+def line(row: Row) -> picture.Line:
+    figures = (row.base, row.expert, row.with_grammar, row.rephrased, row.best_other)
+    return picture.Line(row.task, row.kind, dict(zip(picture.COLUMNS, figures, strict=True)))
 
 
 def percent(figure: float) -> str:
@@ -205,19 +204,13 @@ def main() -> None:
         tasks = [task for task in TASKS if task in bench.experts]
         rows = [asyncio.run(measure(bench, task, args.count)) for task in track(tasks, f"asking in {quantization}")]
         bench.engine.stop()
-        table = quality_table(rows, quantization, args.count)
-        console.print(table)
+        console.print(quality_table(rows, quantization, args.count))
         console.print(matrix_table(rows))
         console.print_json(json.dumps([asdict(row) for row in rows]), indent=None)
         if args.svg:
-            draw(table, args.svg)
+            title = f"Exact match in %, {args.count} unseen prompts for each task, greedy, {quantization}"
+            picture.draw([line(row) for row in rows], title, args.svg)
             args.svg = None
-
-
-def draw(table: Table, path: Path) -> None:
-    console = Console(width=132, record=True, file=StringIO())
-    console.print(table)
-    console.save_svg(str(path), code_format=SVG, theme=DEFAULT_TERMINAL_THEME)
 
 
 if __name__ == "__main__":

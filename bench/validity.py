@@ -14,10 +14,8 @@ from sqlglot.errors import SqlglotError
 from tree_sitter import Language, Parser
 
 from training.tasks.triage import LABELS
-from training.tasks.units import CONVERSIONS
 
 TYPESCRIPT = Parser(Language(tree_sitter_typescript.language_typescript()))
-UNITS = {unit for source, target, _ in CONVERSIONS for unit in (source, target)}
 
 
 def is_json(text: str) -> bool:
@@ -64,8 +62,7 @@ def is_date(text: str) -> bool:
 
 
 def is_quantity(text: str) -> bool:
-    number, _, unit = text.partition(" ")
-    return re.fullmatch(r"\d+(\.\d+)?", number) is not None and unit in UNITS
+    return re.fullmatch(r"-?\d+(\.\d+)? ([GMkhdcm]?[mglW]|t)", text) is not None
 
 
 def is_sentence(text: str) -> bool:
