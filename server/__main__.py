@@ -155,8 +155,9 @@ async def ask(settings: Settings, body: dict[str, object]) -> httpx.Response:
 
 def welcome_lines(settings: Settings, services: Services) -> tuple[str, str]:
     """Where the server is, and a command that shows it at work."""
-    examples = (example for manifest in services.store.list() for example in manifest.routing.examples)
-    body = json.dumps({"prompt": next(examples, _FALLBACK_PROMPT)}, ensure_ascii=False)
+    examples = [example for manifest in services.store.list() for example in manifest.routing.examples]
+    shown = max((example for example in examples if "\n" not in example), key=len, default=_FALLBACK_PROMPT)
+    body = json.dumps({"prompt": shown}, ensure_ascii=False)
     url = _url(settings)
     curl = f"curl -s {url}/generate -H 'content-type: application/json' -d {shlex.quote(body)}"
     return f"Hotseat is ready on {url}", curl
