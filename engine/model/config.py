@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import UnsupportedModel
+from engine.model.rope import RopeConfig, parse_rope
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,7 @@ class ModelConfig:
     num_kv_heads: int
     head_dim: int
     max_positions: int
-    rope_theta: float
+    rope: RopeConfig
     norm_eps: float
     tied_embeddings: bool
     eos_ids: frozenset[int]
@@ -35,11 +36,8 @@ def read_config(directory: Path) -> ModelConfig:
         raise UnsupportedModel(
             f"{directory}: attention_bias, sliding windows and activations but silu are not supported"
         )
-    rope = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
-    kind = rope.get("rope_type", rope.get("type", "default"))
-    if kind != "default":
-        raise UnsupportedModel(f"{directory}: rope_type {kind!r} is not supported")
     try:
+        rope = parse_rope(raw)
         return ModelConfig(
             vocab_size=raw["vocab_size"],
             hidden_size=raw["hidden_size"],
@@ -48,14 +46,16 @@ def read_config(directory: Path) -> ModelConfig:
             num_heads=raw["num_attention_heads"],
             num_kv_heads=raw["num_key_value_heads"],
             head_dim=raw["head_dim"],
-            max_positions=raw["max_position_embeddings"],
-            rope_theta=float(rope.get("rope_theta") or raw.get("rope_theta") or 10_000.0),
+            max_positions=max(raw["max_position_embeddings"], rope.extended_positions),
+            rope=rope,
             norm_eps=raw["rms_norm_eps"],
             tied_embeddings=raw["tie_word_embeddings"],
             eos_ids=_eos_ids(directory, raw),
         )
     except KeyError as missing:
         raise UnsupportedModel(f"{directory}: config.json has no {missing}") from missing
+    except ValueError as fault:
+        raise UnsupportedModel(f"{directory}: {fault}") from fault
 
 
 def _eos_ids(directory: Path, raw: dict[str, Any]) -> frozenset[int]:

@@ -1,4 +1,4 @@
-"""Norm, rotary positions and attention over the paged cache."""
+"""Norm and attention over the paged cache."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,25 +12,6 @@ def rms_norm(x: Tensor, gain: Tensor, eps: float) -> Tensor:
     """Over the last dimension, computed in fp32 (Zhang and Sennrich 2019)."""
     wide = x.float()
     return gain * (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(x.dtype)
-
-
-class Rotary:
-    """Tables of rotary position embedding (Su et al. 2021) in the half-split layout."""
-
-    def __init__(self, head_dim: int, theta: float, positions: int, device: torch.device) -> None:
-        frequencies = theta ** -(torch.arange(0, head_dim, 2, dtype=torch.float32, device=device) / head_dim)
-        angles = torch.outer(torch.arange(positions, dtype=torch.float32, device=device), frequencies)
-        self.cos, self.sin = torch.cat([angles.cos()] * 2, -1), torch.cat([angles.sin()] * 2, -1)
-
-    def at(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Tables for each token, [tokens, 1, head_dim]."""
-        return self.cos[positions][:, None], self.sin[positions][:, None]
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """x [tokens, heads, head_dim]."""
-    first, second = x.chunk(2, -1)
-    return (x * cos + torch.cat((-second, first), -1) * sin).to(x.dtype)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ from torch.nn.functional import silu
 from engine.model.config import ModelConfig
 from engine.model.delta import AdaptedLinear, Delta, Mixtures
 from engine.model.kernels import LinearKernel
-from engine.model.layers import KVCache, Rotary, StepContext, attend, rms_norm, rotate
+from engine.model.layers import KVCache, StepContext, attend, rms_norm
+from engine.model.rope import Rotary, rotate
 
 LINEARS = (
     "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
@@ -44,7 +45,7 @@ class Transformer:
     ) -> None:
         self.config, self.embedding, self.head, self.norm, self.layers = config, embedding, head, norm, layers
         self.prompts = prompts  # [slots, max_virtual_tokens, hidden]
-        self.rotary = Rotary(config.head_dim, config.rope_theta, config.max_positions, embedding.device)
+        self.rotary = Rotary(config.rope, config.head_dim, config.max_positions, embedding.device)
         self.linears = {
             f"layers.{index}.{name}": linear
             for index, layer in enumerate(layers)

@@ -37,7 +37,7 @@ def make_engine(base: Path) -> Iterator[MakeEngine]:
     made: list[Engine] = []
 
     def make(**settings: object) -> Engine:
-        engine = Engine.load(EngineConfig(base=base, **{"quantization": "fp32", "kv_blocks": 64, **settings}))  # type: ignore[arg-type]
+        engine = Engine.load(EngineConfig(**{"base": base, "quantization": "fp32", "kv_blocks": 64, **settings}))  # type: ignore[arg-type]
         engine.start()
         made.append(engine)
         return engine

@@ -20,6 +20,7 @@ from engine.errors import (
     UnsupportedModel,
 )
 from engine.model.config import ModelConfig, read_config
+from engine.model.rope import RopeConfig
 from engine.request import ExpertUse, FinishReason, GenerationRequest, SamplingParams
 from engine.service import Engine, _affordable_positions
 from tests.unit.engine.conftest import MakeEngine
@@ -198,7 +199,7 @@ async def test_an_expert_whose_scale_overflows_is_refused(
 
 
 def test_the_context_of_a_large_base_is_cut_to_the_budget_of_the_cache() -> None:
-    shape = ModelConfig(151_936, 1024, 3072, 28, 16, 8, 128, 40_960, 1e6, 1e-6, True, frozenset([1]))
+    shape = ModelConfig(151_936, 1024, 3072, 28, 16, 8, 128, 40_960, RopeConfig(1e6), 1e-6, True, frozenset([1]))
     positions = _affordable_positions(EngineConfig(base=Path(), quantization="int8"), shape)
     assert positions % 16 == 0 and 9_000 < positions < 10_000
 
@@ -206,8 +207,11 @@ def test_the_context_of_a_large_base_is_cut_to_the_budget_of_the_cache() -> None
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        ({"rope_scaling": {"type": "yarn", "factor": 4.0}, "rope_parameters": None}, "rope_type 'yarn'"),
-        ({"rope_parameters": {"rope_type": "linear", "factor": 2.0}}, "rope_type 'linear'"),
+        ({"rope_scaling": {"type": "dynamic", "factor": 4.0}, "rope_parameters": None}, "rope_type 'dynamic'"),
+        ({"rope_parameters": {"rope_type": "linear", "factor": 0.5}}, "factor of at least 1, not 0.5"),
+        ({"rope_parameters": {"rope_type": "linear"}}, "factor of at least 1, not None"),
+        ({"rope_parameters": {"rope_type": "yarn", "factor": 2.0, "mscale": 0.7}}, "'yarn' with mscale"),
+        ({"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}}, "with partial_rotary_factor"),
         ({"auto_map": {"AutoModel": "code.py"}}, "auto_map"),
         ({"model_type": "llama"}, "model_type 'llama'"),
         ({"attention_bias": True}, "attention_bias"),
