@@ -31,7 +31,7 @@ SHAPES: list[dict[str, Any]] = [
 @pytest.mark.parametrize("rope", SHAPES)
 @pytest.mark.parametrize("head_dim", [16, 128])
 def test_the_tables_are_those_of_transformers(rope: dict[str, Any], head_dim: int) -> None:
-    raw = {"max_position_embeddings": 4096, "rope_parameters": rope}
+    raw: dict[str, Any] = {"max_position_embeddings": 4096, "rope_parameters": rope}
     config = Qwen3Config(head_dim=head_dim, **raw)
     positions = torch.tensor([0, 1, 7, 1000, 4095])
     cos, sin = Qwen3RotaryEmbedding(config)(torch.zeros(1), positions[None])
