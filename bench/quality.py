@@ -68,22 +68,18 @@ class Bench:
         return text + decoder.flush()
 
     def length_of(self, example: Example) -> int:
-        """Tokens within which a right answer has ended, strict or loose: what runs longer is wrong."""
-        answers = (example.answer, *example.loose)
-        return max(len(ids) for ids in self.tokenizer.hf(list(answers))["input_ids"]) + 2
+        """Tokens within which a right answer has ended."""
+        return len(self.tokenizer.hf(example.answer)["input_ids"]) + 2
 
     async def answers(
         self, examples: Sequence[Example], expert: str | None, grammar: CompiledGrammar | None = None
     ) -> list[str]:
-        """Whole answers as far as they could be right; under a grammar whole ones."""
-        return list(
-            await asyncio.gather(
-                *(
-                    self.answer(example.prompt, expert, grammar, MAX_TOKENS if grammar else self.length_of(example))
-                    for example in examples
-                )
-            )
-        )
+        return list(await asyncio.gather(*(self.answer(example.prompt, expert, grammar) for example in examples)))
+
+    async def exact_of(self, examples: Sequence[Example], expert: str) -> float:
+        """Exact match alone, which an answer that runs too long cannot reach any more."""
+        asked = (self.answer(e.prompt, expert, max_tokens=self.length_of(e)) for e in examples)
+        return exact(list(await asyncio.gather(*asked)), examples)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +123,8 @@ def open_bench(base: Path, experts: Path, quantization: str, count: int, num_slo
     return Bench(engine, tokenizer, GrammarCompiler(vocabulary), packages)
 
 
-async def measure(bench: Bench, task: str, count: int) -> Row:
+async def measure(bench: Bench, task: str, count: int, rivals: Sequence[str]) -> Row:
+    """`rivals` are the experts whose answers fill the task's row of the matrix."""
     examples = unseen(bench.tokenizer.hf, TASKS[task], count, SEED)
     others = unseen(bench.tokenizer.hf, TASKS[task], count, SEED + 1, rephrased=True)
     base, own = await bench.answers(examples, None), await bench.answers(examples, task)
@@ -147,7 +144,7 @@ async def measure(bench: Bench, task: str, count: int) -> Row:
         valid_base=share([is_valid(answer) for answer in base]),
         valid=share([is_valid(answer) for answer in own]),
         valid_with_grammar=share([is_valid(answer) for answer in held]),
-        others={name: exact(await bench.answers(examples, name), examples) for name in bench.experts if name != task},
+        others={name: await bench.exact_of(examples, name) for name in rivals if name != task},
     )
 
 
@@ -165,9 +162,10 @@ def quality_table(rows: Sequence[Row], quantization: str, count: int) -> Table:
     for heading in (*headings, "valid: base", "expert", "+ grammar"):
         table.add_column(heading, justify="left" if heading in headings[:2] else "right")
     for row in rows:
-        figures = (row.content, row.base, row.expert, row.with_grammar, row.rephrased, row.best_other)
-        valid = (row.valid_base, row.valid, row.valid_with_grammar)
-        table.add_row(row.task, row.kind, f"{row.num_bytes / 1024:.0f}", *map(percent, (*figures, *valid)))
+        figures = map(percent, (row.content, row.base, row.expert, row.with_grammar, row.rephrased))
+        other = percent(row.best_other) if row.others else "-"
+        valid = map(percent, (row.valid_base, row.valid, row.valid_with_grammar))
+        table.add_row(row.task, row.kind, f"{row.num_bytes / 1024:.0f}", *figures, other, *valid)
     return table
 
 
@@ -196,16 +194,21 @@ def main() -> None:
     parser.add_argument("--experts", type=Path, default=Path("adapters_store/experts"))
     parser.add_argument("--count", type=int, default=300, help="prompts per task")
     parser.add_argument("--quantization", default="int8", help="comma-separated")
+    parser.add_argument("--own", action="store_true", help="leave out what the experts of other tasks answer")
     parser.add_argument("--svg", type=Path, help="draw the first quality table into this file")
     args = parser.parse_args()
     console = Console(width=150)
     for quantization in args.quantization.split(","):
         bench = open_bench(args.base, args.experts, quantization, args.count)
         tasks = [task for task in TASKS if task in bench.experts]
-        rows = [asyncio.run(measure(bench, task, args.count)) for task in track(tasks, f"asking in {quantization}")]
+        rivals = [] if args.own else tasks
+        rows = [
+            asyncio.run(measure(bench, task, args.count, rivals)) for task in track(tasks, f"asking in {quantization}")
+        ]
         bench.engine.stop()
         console.print(quality_table(rows, quantization, args.count))
-        console.print(matrix_table(rows))
+        if not args.own:
+            console.print(matrix_table(rows))
         console.print_json(json.dumps([asdict(row) for row in rows]), indent=None)
         if args.svg:
             title = f"Exact match in %, {args.count} unseen prompts for each task, greedy, {quantization}"

@@ -28,9 +28,10 @@ def is_json(text: str) -> bool:
 
 def is_sql(text: str) -> bool:
     try:
-        return len(sqlglot.parse(text, dialect="sqlite")) == 1
-    except SqlglotError:
+        [statement] = sqlglot.parse(text, dialect="sqlite")
+    except (SqlglotError, ValueError):
         return False
+    return isinstance(statement, sqlglot.exp.Query)
 
 
 def is_cypher(text: str) -> bool:
@@ -51,7 +52,9 @@ def is_cypher(text: str) -> bool:
 
 
 def is_typescript(text: str) -> bool:
-    return bool(text.strip()) and not TYPESCRIPT.parse(text.encode()).root_node.has_error
+    """One interface and nothing else."""
+    root = TYPESCRIPT.parse(text.encode()).root_node
+    return not root.has_error and [node.type for node in root.children] == ["interface_declaration"]
 
 
 def is_date(text: str) -> bool:

@@ -30,11 +30,11 @@ class TooManyExperts(EngineError):
 
 
 class SamplingInvalid(EngineError):
-    """A sampling parameter that names a token which the base does not have."""
+    """A sampling parameter that this base cannot follow."""
 
-    def __init__(self, field: str, token_id: int, limit: int) -> None:
-        super().__init__(f"{field} names token {token_id}, ids go from 0 to {limit - 1}")
-        self.field, self.token_id, self.limit = field, token_id, limit
+    def __init__(self, field: str, fault: str) -> None:
+        super().__init__(f"{field} {fault}")
+        self.field, self.fault = field, fault
 
 
 class AdapterIncompatible(EngineError):

@@ -154,7 +154,7 @@ class Engine:
         submitted = time.monotonic()
         try:
             self.check_capacity()
-            self._check_token_ids(request.sampling)
+            self._check_sampling(request.sampling)
             if len(request.experts) > self.config.num_slots:
                 raise TooManyExperts(len(request.experts), self.config.num_slots)
             uses = sorted(request.experts, key=lambda use: use.adapter.manifest.name)
@@ -186,14 +186,16 @@ class Engine:
             submitted=submitted,
         )
 
-    def _check_token_ids(self, sampling: SamplingParams) -> None:
+    def _check_sampling(self, sampling: SamplingParams) -> None:
+        if sampling.logprobs is not None and sampling.logprobs < 0:
+            raise SamplingInvalid("logprobs", f"is {sampling.logprobs}, at least 0 is needed")
         for field, ids in (
             ("logit_bias", [token for token, _ in sampling.logit_bias]),
             ("stop_ids", sampling.stop_ids),
         ):
             for token in ids:
                 if not 0 <= token < self.num_logits:
-                    raise SamplingInvalid(field, token, self.num_logits)
+                    raise SamplingInvalid(field, f"names token {token}, ids go from 0 to {self.num_logits - 1}")
 
     def _cancel(self, sequence_id: int) -> None:
         with suppress(EngineStopped):

@@ -65,7 +65,7 @@ FAULTS: dict[type[Exception], Fault] = {
     LogitsInvalid: Fault(503, "server_error", "logits_invalid"),
     EngineOverloaded: Fault(429, "rate_limit_error", "overloaded", is_temporary=True),
     PromptTooLong: Fault(400, _INVALID, "prompt_too_long", "prompt"),
-    SamplingInvalid: Fault(400, _INVALID, "token_id_out_of_range"),
+    SamplingInvalid: Fault(400, _INVALID, "sampling_invalid"),
     TooManyExperts: Fault(400, _INVALID, "too_many_experts", "experts"),
     AdapterIncompatible: Fault(400, _INVALID, "expert_incompatible", "experts"),
     EngineStopped: Fault(503, "server_error", "engine_stopped", is_temporary=True),

@@ -1,7 +1,7 @@
 """Slot words for generated text, split once and for all into seen and held-out ones.
 
-A word belongs to the held-out side when its checksum says so, whatever it was drawn from, so a test prompt
-made of held-out words contains no word that any training text has shown. Words come from pools of real ones,
+A word belongs to the held-out side when its checksum says so, whatever it was drawn from, so the slots of a test prompt
+hold no word that a slot of any training text has shown. Words come from pools of real ones,
 from syllables, from random pieces of the tokenizer's vocabulary and from random letters: a model that copies
 must meet every piece as something to copy.
 """

@@ -1,6 +1,7 @@
 """Cypher: one query over the graph schema that the prompt gives as pattern lines."""
 
 from dataclasses import dataclass
+from itertools import combinations
 
 from training.tasks.example import Example, listed
 from training.words import Wording, Words
@@ -64,7 +65,8 @@ def draw_graph(words: Words) -> Graph:
         label: tuple(words.distinct(words.pick(words.text_column, words.number_column), words.pick(1, 2)))
         for label in labels
     }
-    pairs = [(a, b) for a in labels for b in labels if a != b]
+    # One edge between two labels: with both directions a question about linked nodes would have two answers.
+    pairs = [words.pick((a, b), (b, a)) for a, b in combinations(labels, 2)]
     words.rng.shuffle(pairs)
     chosen = pairs[: words.pick(1, 2, 2, 3)]
     relations = words.distinct(words.relation, len(chosen))

@@ -57,7 +57,7 @@ def single_quotes(words: Words, text: str, value: dict[str, object]) -> str:  # 
 
 
 def trailing_comma(words: Words, text: str, value: dict[str, object]) -> str:  # noqa: ARG001
-    return text[:-1] + ",}"
+    return text.removesuffix("}") + ",}"
 
 
 def no_closing_brace(words: Words, text: str, value: dict[str, object]) -> str:  # noqa: ARG001

@@ -119,8 +119,8 @@ def draw_table(words: Words) -> Table:
 
 def draw_condition(words: Words, table: Table) -> tuple[tuple[str, str, str], str]:
     """A condition and how people say it, as the tail of a sentence."""
-    degrees = [wording.DEGREES.get(c) for c in table.values]
-    told = [c for c, degree in zip(table.values, degrees, strict=True) if degree and degrees.count(degree) == 1]
+    said_of = {c: set(wording.DEGREES.get(c, ())) for c in table.values}
+    told = [c for c, said in said_of.items() if said and all(said.isdisjoint(said_of[o]) for o in said_of if o != c)]
     if told and words.chance(0.5):
         column, value = words.pick(*told), str(words.number(2, 2030 if words.chance(0.5) else 90))
         up = words.chance(0.5)

@@ -75,7 +75,7 @@ ASK_COUNT = Wording(
 
 ASK_COUNT_WHERE = Wording(
     ("How many {t} are there", "Count the {t}", "How many {t}", "Number of {t}", "How many {t} do we have"),
-    ("Give me the number of {t}", "What is the number of {t}", "Count all {t}"),
+    ("Give me the number of {t}", "Tell me how many {t} there are", "I need the count of {t}"),
 )
 
 ASK_ALL = Wording(

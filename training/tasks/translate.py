@@ -70,6 +70,7 @@ def inflect(adjective: str, gender: str) -> str:
 
 
 def draw_sentence(words: Words) -> tuple[str, str]:
+    """Bare noun phrases are for training alone: they stand inside sentences, so none is ever unseen."""
     if words.chance(0.4):
         article, noun = words.pick(*ARTICLES), words.pick(*NOUNS)
         portuguese, gender = NOUNS[noun]
@@ -79,7 +80,7 @@ def draw_sentence(words: Words) -> tuple[str, str]:
             english,
             f"{ARTICLES[article][gender == 'f']} {portuguese} é {inflect(ADJECTIVES[adjective], gender)}",
         )
-    if words.chance(0.6):
+    if words.held_out or words.chance(0.6):
         (subject, sujeito), (thing, coisa) = draw_phrase(words), draw_phrase(words)
         verb = words.pick(*VERBS)
         return f"{subject} {verb} {thing}", f"{sujeito} {VERBS[verb]} {coisa}"

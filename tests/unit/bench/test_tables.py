@@ -35,7 +35,8 @@ def test_every_task_has_an_expert_a_validator_and_a_row() -> None:
 
 @pytest.mark.parametrize(
     ("task", "text"),
-    [("sql", "SELECT FROM"), ("cypher", "MATCH (a:B RETURN a;"), ("typescript", "interface A {"), ("typescript", ""),
+    [("sql", "SELECT FROM"), ("sql", ""), ("sql", "singers"), ("sql", "DROP TABLE a"),
+     ("typescript", "hello"), ("cypher", "MATCH (a:B RETURN a;"), ("typescript", "interface A {"), ("typescript", ""),
      ("dates", "2023-02-29"), ("dates", "20230228"), ("units", "34 parsecs"), ("units", "x km"), ("en-pt", "sem fim"),
      ("json-repair", "{a: 1}"), ("ticket-triage", "Billing"), ("formal-tone", "")],
 )  # fmt: skip

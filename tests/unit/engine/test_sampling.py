@@ -60,6 +60,13 @@ async def test_neutral_values_change_nothing(make_engine: MakeEngine, base: Path
     assert (await ask(engine, PROMPT, **neutral)).ids == greedy(load_reference(base), PROMPT, 12)  # type: ignore[arg-type]
 
 
+async def test_fewer_than_no_logprobs_are_refused_and_the_engine_lives(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    with pytest.raises(SamplingInvalid, match="logprobs is -1"):
+        await ask(engine, PROMPT, logprobs=-1)
+    assert (await ask(engine, PROMPT)).ids
+
+
 @pytest.mark.parametrize(("field", "value"), [("logit_bias", ((VOCAB, 1.0),)), ("stop_ids", (-1,))])
 async def test_a_token_that_the_base_lacks_is_refused_with_the_limit(
     make_engine: MakeEngine, field: str, value: object
