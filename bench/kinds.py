@@ -1,16 +1,17 @@
-"""Adapter kinds on the same tasks and data: `python -m bench.kinds [--steps 150] [--seeds 3] [--jobs 2]`.
+"""Adapter kinds on the same tasks and data: `python -m bench.kinds [--steps 150] [--seeds 3] [--results FILE]`.
 
 Question: with the same base, the same examples in the same order and the same number of steps, how good is LoRA of rank
 16 beside IA3 with a soft prompt on tasks of form, and beside DoRA of rank 12 and 24 on tasks of skill? Exact match on
 unseen prompts by teacher forcing in fp32; the mean over the seeds, the lowest and highest, and the ratio to LoRA. Each
-kind has the learning rate that the shipped experts of its kind are trained with.
+kind has the learning rate that the shipped experts of its kind are trained with. The trainings take an hour or so: each
+result is a line of FILE as soon as it is known, and a second run with the same FILE does only what is missing.
 """
 
 import argparse
 import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import mean
@@ -20,9 +21,10 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from training.expert import Expert, load_base, train
+from training.expert import Expert, train
 from training.experts import ATTENTION, EXPERTS, IA3_RATE, LORA_RATE, MLP, PeftConfig, ia3, lora
 from training.measure import greedy_matches, unseen
+from training.nano import load
 from training.tasks import TASKS
 from training.tokenizer import load_tokenizer
 
@@ -62,7 +64,7 @@ class Job:
     seed: int
     steps: int
     count: int
-    base: Path
+    base: str
 
 
 def measure(job: Job) -> float:
@@ -71,8 +73,8 @@ def measure(job: Job) -> float:
     torch.manual_seed(job.seed)
     kind = KINDS[job.kind]
     spec = replace(EXPERTS[job.task], steps=job.steps, rate=kind.rate, config=kind.config)
-    tokenizer = load_tokenizer(job.base)
-    expert = Expert(load_base(job.base), kind.config(), kind.virtual_tokens)
+    tokenizer = load_tokenizer(Path(job.base))
+    expert = Expert(load(Path(job.base)), kind.config(), kind.virtual_tokens)
     train(expert, tokenizer, spec, job.task, job.seed)
     expert.model.eval()
     examples = unseen(tokenizer, TASKS[job.task], job.count, TEST_SEED)
@@ -91,13 +93,19 @@ def render(results: dict[tuple[str, str], list[float]], steps: int, count: int) 
     return table
 
 
-def run(jobs: Sequence[Job], workers: int) -> dict[tuple[str, str], list[float]]:
-    results: dict[tuple[str, str], list[float]] = {(job.task, job.kind): [] for job in jobs}
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        running = {pool.submit(measure, job): job for job in jobs}
+def read_results(file: Path) -> dict[Job, float]:
+    rows = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    return {Job(**row["job"]): row["exact"] for row in rows}
+
+
+def run(jobs: Sequence[Job], workers: int, file: Path) -> dict[Job, float]:
+    """What `file` holds of these jobs, and the rest measured and written to it."""
+    results = {job: exact for job, exact in read_results(file).items() if job in jobs}
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool, file.open("a") as out:
+        running = {pool.submit(measure, job): job for job in jobs if job not in results}
         for done in track(as_completed(running), "training", total=len(running)):
-            job = running[done]
-            results[job.task, job.kind].append(done.result())
+            results[running[done]] = done.result()
+            print(json.dumps({"job": asdict(running[done]), "exact": done.result()}), file=out, flush=True)
     return results
 
 
@@ -109,18 +117,19 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--count", type=int, default=300, help="unseen prompts per task")
     parser.add_argument("--jobs", type=int, default=2, help="trainings at a time, each on one thread")
+    parser.add_argument("--results", type=Path, default=Path("kinds.jsonl"), help="where each result is kept")
     args = parser.parse_args()
     jobs = [
-        Job(task, kind, seed, args.steps, args.count, args.base)
+        Job(task, kind, seed, args.steps, args.count, str(args.base))
         for task in args.tasks.split(",")
         for kind in COMPARED[task]
         for seed in range(1, args.seeds + 1)
     ]
-    results = run(jobs, args.jobs)
-    console = Console(width=100)
-    console.print(render(results, args.steps, args.count))
-    rows = [{"task": task, "kind": kind, "exact": found} for (task, kind), found in results.items()]
-    console.print_json(json.dumps({"steps": args.steps, "count": args.count, "rows": rows}), indent=None)
+    results = run(jobs, args.jobs, args.results)
+    by_kind: dict[tuple[str, str], list[float]] = {}
+    for job in jobs:
+        by_kind.setdefault((job.task, job.kind), []).append(results[job])
+    Console(width=100).print(render(by_kind, args.steps, args.count))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 Question: on prompts of words and combinations that no training text has shown, how often is the answer exactly right -
 from the base alone, from the task's own expert, from that expert held to its grammar, from every other expert?
 Greedy, through the engine, many rows in one continuous batch. `content` is the share of prompts that the base answers
-rightly in its own loose form, `rephrased` the expert's figure on prompts worded as no training text is.
+rightly in its own loose form, `rephrased` the expert's figure on prompts from templates that training never draws.
 """
 
 import argparse
@@ -197,6 +197,8 @@ def main() -> None:
     parser.add_argument("--own", action="store_true", help="leave out what the experts of other tasks answer")
     parser.add_argument("--svg", type=Path, help="draw the first quality table into this file")
     args = parser.parse_args()
+    if args.own and args.svg:
+        parser.error("the picture shows the best other expert, which --own leaves out")
     console = Console(width=150)
     for quantization in args.quantization.split(","):
         bench = open_bench(args.base, args.experts, quantization, args.count)
@@ -213,7 +215,7 @@ def main() -> None:
         if args.svg:
             title = f"Exact match in %, {args.count} unseen prompts for each task, greedy, {quantization}"
             picture.draw([line(row) for row in rows], title, args.svg)
-            args.svg = None
+            args.svg = None  # of the first quantization alone
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ from adapters_store.package import SOFT_PROMPT_TENSOR, write_package
 from training.corpus import chat
 from training.experts import EXPERTS, ExpertSpec, PeftConfig
 from training.measure import IGNORED, collate, greedy_matches, unseen
+from training.nano import load
 from training.tasks import TASKS, Draw, Example
 from training.tokenizer import letter_pieces, load_tokenizer
 from training.words import Words
@@ -69,14 +70,6 @@ class Expert:
             embedded = torch.cat([self.prompt.expand(len(ids), -1, -1), embedded], 1)
         logits: Tensor = self.model(inputs_embeds=embedded, use_cache=False).logits
         return logits[:, -ids.shape[1] :]
-
-
-def load_base(directory: Path) -> Qwen3ForCausalLM:
-    """In fp32; on short rows plain attention trains faster on a CPU than the fused one."""
-    base: Qwen3ForCausalLM = Qwen3ForCausalLM.from_pretrained(
-        directory, dtype=torch.float32, attn_implementation="eager"
-    )
-    return base
 
 
 def draw_batch(words: Words, draw: Draw, name: str) -> list[tuple[str, str]]:
@@ -171,7 +164,7 @@ def main() -> None:
     if args.steps:
         spec = replace(spec, steps=args.steps)
     tokenizer = load_tokenizer(args.base)
-    expert = Expert(load_base(args.base), spec.config(), spec.virtual_tokens)
+    expert = Expert(load(args.base), spec.config(), spec.virtual_tokens)
     print(f"{args.name}: {sum(p.numel() for p in expert.parameters())} trained parameters", flush=True)
     train(expert, tokenizer, spec, args.name, args.seed)
     expert.model.eval()

@@ -153,6 +153,14 @@ def train(
     save(model, packer.tokenizer, out)
 
 
+def load(directory: Path) -> Qwen3ForCausalLM:
+    """In fp32; on short rows plain attention trains faster on a CPU than the fused one."""
+    model: Qwen3ForCausalLM = Qwen3ForCausalLM.from_pretrained(
+        directory, dtype=torch.float32, attn_implementation="eager"
+    )
+    return model
+
+
 def save(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
     """Weights in bf16, half of what training keeps."""
     half: Qwen3ForCausalLM = copy.deepcopy(model)
@@ -173,7 +181,7 @@ def main() -> None:
     torch.manual_seed(SEED)
     if args.resume:
         tokenizer = load_tokenizer(args.out)
-        model = Qwen3ForCausalLM.from_pretrained(args.out, dtype=torch.float32, attn_implementation="eager")
+        model = load(args.out)
     else:
         tokenizer = train_tokenizer(sample_texts(60_000), VOCAB_SIZE, CONTEXT)
         config = make_config(tokenizer)

@@ -1,4 +1,4 @@
-"""Ten experts of five kinds on one base: in one batch, and through fewer slots than there are experts."""
+"""Ten experts of four kinds on one base: in one batch, and through fewer slots than there are experts."""
 
 import asyncio
 from collections.abc import AsyncIterator
