@@ -7,7 +7,8 @@ up inside each of g, c and K (x) BA, by their weights.
 """
 
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 from math import isqrt
 
 import torch
@@ -27,8 +28,12 @@ class LinearDelta:
     c: Tensor | None = None  # [in]
 
     @property
+    def parts(self) -> tuple[Tensor | None, ...]:
+        return (self.a, self.b, self.k, self.g, self.c)
+
+    @property
     def tensors(self) -> tuple[Tensor, ...]:
-        return tuple(t for t in (self.a, self.b, self.k, self.g, self.c) if t is not None)
+        return tuple(part for part in self.parts if part is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,30 +55,43 @@ class Delta:
         return sum(tensor.nbytes for tensor in (*tensors, *([] if self.prompt is None else [self.prompt])))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Mixtures:
     """Which slots the tokens of a step use, and by how much."""
 
-    slots: tuple[int, ...]
+    slots: Tensor
+    """int32 [tokens, experts of one token at most]; -1 where a token uses no more of them."""
     weights: Tensor
-    """[tokens, len(slots)]; zero where a token does not use the slot."""
+    """fp32, of the same shape."""
+    present: tuple[int, ...]
+    """Every slot that some token uses."""
 
-    def narrowed(self, columns: Sequence[int]) -> Tensor:
-        return self.weights if len(columns) == len(self.slots) else self.weights[:, columns]
+    @cached_property
+    def dense(self) -> Tensor:
+        """[tokens, len(present)]; zero where a token does not use the slot."""
+        columns = torch.tensor(self.present, dtype=torch.int32, device=self.slots.device)
+        return ((self.slots[:, :, None] == columns) * self.weights[:, :, None]).sum(1)
+
+    def narrowed(self, columns: Sequence[int], like: Tensor) -> Tensor:
+        return self.dense[:, columns].to(like.dtype)
 
 
 class AdaptedLinear:
     """A linear layer of the base and its preallocated slots, whose addresses never change."""
 
-    def __init__(self, kernel: LinearKernel, shape: tuple[int, int], slots: int, rank: int, like: Tensor) -> None:
+    def __init__(
+        self, kernel: LinearKernel, shape: tuple[int, int], slots: int, rank: int, like: Tensor, adapter: torch.dtype
+    ) -> None:
+        """A and B are kept in the dtype `adapter`, the small parts in that of `like`, which the model computes in."""
         out, inner = shape
-        self.kernel = kernel
-        self.a = like.new_zeros(slots, rank, inner)
-        self.b = like.new_zeros(slots, rank, out)
+        self.kernel, self.shape = kernel, shape
+        self.a = like.new_zeros(slots, rank, inner, dtype=adapter)
+        self.b = like.new_zeros(slots, rank, out, dtype=adapter)
         self.k = like.new_zeros(slots, isqrt(out) * isqrt(inner))
         self.g = like.new_zeros(slots, out)
         self.c = like.new_zeros(slots, inner)
-        self.low_rank: set[int] = set()
+        self.low_rank: dict[int, int] = {}
+        """Slot -> rank of what it holds."""
         self.kronecker: dict[int, tuple[int, int, int]] = {}
         """Slot -> (l, m, rank) of what it holds."""
         self.scales_output: set[int] = set()
@@ -84,34 +102,23 @@ class AdaptedLinear:
         return self.a.nbytes + self.b.nbytes + self.k.nbytes + self.g.nbytes + self.c.nbytes
 
     def load(self, slot: int, delta: LinearDelta | None) -> None:
-        """Copy `delta` into a slot, or empty it. Rows of the rank that the adapter lacks become zero."""
+        """Copy `delta` into a slot, or empty it; each part without gaps from the slot's beginning."""
         delta = delta or LinearDelta()
+        self.low_rank.pop(slot, None)
         self.kronecker.pop(slot, None)
-        if delta.k is not None:
-            self._load_kronecker(slot, delta)
-            delta = replace(delta, a=None, b=None)
-        for used, source, target in (
-            (self.low_rank, delta.a, self.a),
-            (self.low_rank, delta.b, self.b),
-            (self.scales_output, delta.g, self.g),
-            (self.scales_input, delta.c, self.c),
-        ):
-            if source is None:
-                used.discard(slot)
-                continue
-            used.add(slot)
-            place = target[slot]
-            if source.ndim == 2:
-                place[source.shape[0] :].zero_()
-                place = place[: source.shape[0]]
-            place.copy_(source, non_blocking=True)
-
-    def _load_kronecker(self, slot: int, delta: LinearDelta) -> None:
-        """The factors take the memory that a low-rank part would, laid out without gaps."""
-        assert delta.a is not None and delta.b is not None and delta.k is not None
-        for source, target in ((delta.a, self.a), (delta.b, self.b), (delta.k, self.k)):
-            target[slot].view(-1)[: source.numel()].view(source.shape).copy_(source, non_blocking=True)
-        self.kronecker[slot] = (*delta.k.shape, delta.a.shape[0])
+        self.scales_output.discard(slot)
+        self.scales_input.discard(slot)
+        for source, target in zip(delta.parts, (self.a, self.b, self.k, self.g, self.c), strict=True):
+            if source is not None:
+                target[slot].view(-1)[: source.numel()].view(source.shape).copy_(source, non_blocking=True)
+        if delta.k is not None and delta.a is not None:
+            self.kronecker[slot] = (*delta.k.shape, delta.a.shape[0])
+        elif delta.a is not None:
+            self.low_rank[slot] = delta.a.shape[0]
+        if delta.g is not None:
+            self.scales_output.add(slot)
+        if delta.c is not None:
+            self.scales_input.add(slot)
 
     def __call__(self, x: Tensor, mixtures: Mixtures) -> Tensor:
         """x [tokens, in] -> [tokens, out]."""
@@ -126,34 +133,34 @@ class AdaptedLinear:
         return y
 
     def _present(self, used: Container[int], mixtures: Mixtures) -> list[int]:
-        """Columns of `mixtures` whose slots have this part here."""
-        return [column for column, slot in enumerate(mixtures.slots) if slot in used]
+        """Columns of the dense mixtures whose slots have this part here."""
+        return [column for column, slot in enumerate(mixtures.present) if slot in used]
 
     def _factor(self, diagonals: Tensor, columns: list[int], mixtures: Mixtures) -> Tensor:
-        slots = [mixtures.slots[column] for column in columns]
-        return 1 + mixtures.narrowed(columns) @ diagonals[slots]
+        slots = [mixtures.present[column] for column in columns]
+        return 1 + mixtures.narrowed(columns, diagonals) @ diagonals[slots]
 
     def _low_rank(self, x: Tensor, columns: list[int], mixtures: Mixtures) -> Tensor:
-        """All slots present at once; a token takes nothing, not even an overflow, from a slot it does not use."""
-        slots = [mixtures.slots[column] for column in columns]
-        weights = mixtures.narrowed(columns)[:, :, None]  # [tokens, slots, 1]
-        a, b = self.a[slots], self.b[slots]
-        hidden = (x @ a.flatten(0, 1).t()).unflatten(1, a.shape[:2])  # [tokens, slots, rank]
-        hidden = torch.where(weights != 0, hidden * weights, 0)
-        return hidden.flatten(1) @ b.flatten(0, 1)
+        """The ranks present, one after another; a token takes nothing, not even an overflow, from another's."""
+        slots = [mixtures.present[column] for column in columns]
+        ranks = torch.tensor([self.low_rank[slot] for slot in slots], device=x.device)
+        a = torch.cat([self.a[slot, : self.low_rank[slot]] for slot in slots]).to(x.dtype)
+        b = torch.cat([self.b[slot, : self.low_rank[slot]] for slot in slots]).to(x.dtype)
+        weights = mixtures.narrowed(columns, x).repeat_interleave(ranks, 1)  # [tokens, sum of ranks]
+        return torch.where(weights != 0, x @ a.t() * weights, 0) @ b
 
     def _kronecker(self, x: Tensor, columns: list[int], mixtures: Mixtures) -> Tensor:
         """K X (BA)^T, with x as a matrix X [m, in / m], for each shape of factors: their product is never formed."""
         by_shape: dict[tuple[int, int, int], list[int]] = {}
         for column in columns:
-            by_shape.setdefault(self.kronecker[mixtures.slots[column]], []).append(column)
-        y = x.new_zeros(len(x), self.g.shape[1])
+            by_shape.setdefault(self.kronecker[mixtures.present[column]], []).append(column)
+        y = x.new_zeros(len(x), self.shape[0])
         for (left, right, rank), alike in by_shape.items():
-            slots = [mixtures.slots[column] for column in alike]
-            a = self.a[slots].flatten(1)[:, : rank * (x.shape[1] // right)].unflatten(1, (rank, -1))
-            b = self.b[slots].flatten(1)[:, : rank * (y.shape[1] // left)].unflatten(1, (rank, -1))
+            slots = [mixtures.present[column] for column in alike]
+            a = self.a[slots].flatten(1)[:, : rank * (x.shape[1] // right)].unflatten(1, (rank, -1)).to(x.dtype)
+            b = self.b[slots].flatten(1)[:, : rank * (y.shape[1] // left)].unflatten(1, (rank, -1)).to(x.dtype)
             k = self.k[slots, : left * right].unflatten(1, (left, right))
-            weights = mixtures.narrowed(alike)[:, :, None, None]  # [tokens, slots, 1, 1]
+            weights = mixtures.narrowed(alike, x)[:, :, None, None]  # [tokens, slots, 1, 1]
             hidden = torch.einsum("tmn,srn->tsmr", x.unflatten(1, (right, -1)), a)
             hidden = torch.where(weights != 0, hidden * weights, 0)
             y = y + torch.einsum("tsmr,slm,sro->tlo", hidden, k, b).flatten(1)

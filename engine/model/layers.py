@@ -2,16 +2,39 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
+
+from engine.model.delta import Mixtures
+from engine.model.rope import Rotary
 
 
 def rms_norm(x: Tensor, gain: Tensor, eps: float) -> Tensor:
     """Over the last dimension, computed in fp32 (Zhang and Sennrich 2019)."""
     wide = x.float()
     return gain * (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(x.dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class StepInputs:
+    """What a step feeds the model: plain arrays over its rows and tokens, on the model's device."""
+
+    ids: Tensor
+    """int64 [tokens]; ids from `vocab_size` on are virtual tokens, rows of the slots' soft prompts."""
+    positions: Tensor
+    """int64 [tokens]"""
+    begins: tuple[int, ...]
+    """Where each row's tokens begin in the step; one more for the end."""
+    starts: tuple[int, ...]
+    """The position of each row's first token; what lies before is in the cache."""
+    tables: Tensor
+    """int32 [rows, most blocks]: each row's blocks, then zeros."""
+    sampled: Tensor
+    """int64: the tokens whose logits are asked for."""
+    mixtures: Mixtures
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +51,7 @@ class PrefillSpan:
 
 @dataclass(frozen=True, slots=True)
 class StepContext:
-    """What attention needs to know of a step."""
+    """What the reference attention needs to know of a step."""
 
     cos: Tensor
     sin: Tensor
@@ -38,9 +61,33 @@ class StepContext:
     decode: Tensor
     """[rows] indices of the tokens that are alone in their row."""
     decode_cache: Tensor
-    """[rows, longest context] flat cache positions, padded with 0."""
+    """[rows, longest context] flat cache positions."""
     decode_mask: Tensor
     """[rows, 1, 1, longest context], True where a row may look."""
+
+    @classmethod
+    def of(cls, inputs: StepInputs, rotary: Rotary, block_size: int) -> "StepContext":
+        device = inputs.ids.device
+        cos, sin = rotary.at(inputs.positions)
+        # [rows, every position of the blocks]
+        cache = (inputs.tables.long()[:, :, None] * block_size + torch.arange(block_size, device=device)).flatten(1)
+        prefill, single, lengths, alone, write = [], [], [], [], []
+        for row, (begin, end) in enumerate(pairwise(inputs.begins)):
+            start, length = inputs.starts[row], inputs.starts[row] + end - begin
+            write.append(cache[row, start:length])
+            if end - begin == 1:
+                single.append(begin)
+                alone.append(row)
+                lengths.append(length)
+            else:
+                mask = torch.ones(end - begin, length, dtype=torch.bool, device=device).tril(start)
+                prefill.append(PrefillSpan(begin, end, cache[row, :length], mask))
+        longest = max(lengths, default=0)
+        seen = torch.arange(longest, device=device) < torch.tensor(lengths, device=device)[:, None]
+        # What is masked is still read, and 0 * NaN is NaN: beyond its length a row reads a position of its own.
+        decode_cache = torch.where(seen, cache[alone, :longest], cache[alone, :1])
+        decode = torch.tensor(single, dtype=torch.long, device=device)
+        return cls(cos, sin, torch.cat(write), prefill, decode, decode_cache, seen[:, None, None])
 
 
 class KVCache:

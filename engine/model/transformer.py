@@ -10,7 +10,7 @@ from torch.nn.functional import silu
 from engine.model.config import ModelConfig
 from engine.model.delta import AdaptedLinear, Delta, Mixtures
 from engine.model.kernels import LinearKernel
-from engine.model.layers import KVCache, StepContext, attend, rms_norm
+from engine.model.layers import KVCache, StepContext, StepInputs, attend, rms_norm
 from engine.model.rope import Rotary, rotate
 
 LINEARS = (
@@ -42,9 +42,11 @@ class Transformer:
         norm: Tensor,
         layers: list[Layer],
         prompts: Tensor,
+        block_size: int,
     ) -> None:
         self.config, self.embedding, self.head, self.norm, self.layers = config, embedding, head, norm, layers
         self.prompts = prompts  # [slots, max_virtual_tokens, hidden]
+        self.block_size = block_size
         self.rotary = Rotary(config.rope, config.head_dim, config.max_positions, embedding.device)
         self.linears = {
             f"layers.{index}.{name}": linear
@@ -52,15 +54,18 @@ class Transformer:
             for name, linear in layer.linears.items()
         }
 
-    def forward(self, ids: Tensor, step: StepContext, mixtures: Mixtures, sampled: Tensor) -> Tensor:
-        """Logits in fp32 [len(sampled), vocab] of the sampled tokens of a step; ids [tokens]."""
-        hidden = self.embed(ids)
+    def forward(self, inputs: StepInputs) -> Tensor:
+        """Logits in fp32 [sampled, vocab] of the sampled tokens of a step."""
+        step, mixtures, eps = (
+            StepContext.of(inputs, self.rotary, self.block_size),
+            inputs.mixtures,
+            self.config.norm_eps,
+        )
+        hidden = self.embed(inputs.ids)
         for layer in self.layers:
-            hidden = hidden + self._attention(
-                layer, rms_norm(hidden, layer.input_norm, self.config.norm_eps), step, mixtures
-            )
-            hidden = hidden + self._mlp(layer, rms_norm(hidden, layer.post_norm, self.config.norm_eps), mixtures)
-        return self.head(rms_norm(hidden[sampled], self.norm, self.config.norm_eps)).float()
+            hidden = hidden + self._attention(layer, rms_norm(hidden, layer.input_norm, eps), step, mixtures)
+            hidden = hidden + self._mlp(layer, rms_norm(hidden, layer.post_norm, eps), mixtures)
+        return self.head(rms_norm(hidden[inputs.sampled], self.norm, eps)).float()
 
     def embed(self, ids: Tensor) -> Tensor:
         """Rows of the embedding; ids from `vocab_size` on are virtual tokens, rows of the slots' soft prompts."""

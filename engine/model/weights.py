@@ -56,6 +56,7 @@ def load_transformer(config: EngineConfig, model: ModelConfig, kv_blocks: int) -
             read("model.norm.weight"),
             layers,
             prompts,
+            config.block_size,
         )
         if unread:
             raise UnsupportedModel(f"{config.base}: the model has no place for tensor {min(unread)!r}")
@@ -70,7 +71,7 @@ def _layer(read: ReadTensor, index: int, config: EngineConfig, model: ModelConfi
         weight = read(f"{prefix}.{name}.weight")
         shape = (weight.shape[0], weight.shape[1])
         linears[name] = AdaptedLinear(
-            make_kernel(weight, config.quantization), shape, config.num_slots, config.max_rank, gain
+            make_kernel(weight, config.quantization), shape, config.num_slots, config.max_rank, gain, gain.dtype
         )
     return Layer(
         linears=linears,
