@@ -5,6 +5,7 @@ RUN apt-get update && apt-get install --yes --no-install-recommends gcc g++ make
 WORKDIR /app
 COPY pyproject.toml Makefile README.md LICENSE ./
 COPY server/__init__.py server/
+COPY engine/model/native engine/model/native
 # The dependencies are a layer of their own: they change less often than the code.
 RUN mkdir -p router engine/model training/tasks adapters_store grammars bench \
     && make install VENV=/opt/venv PYTHON=python3
@@ -15,6 +16,7 @@ RUN useradd --system --uid 10001 --no-create-home hotseat \
 COPY --from=build /opt/venv /opt/venv
 WORKDIR /app
 COPY . .
+COPY --from=build /app/engine/model/_native*.so engine/model/
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONPATH=/app \
     PYTHONUNBUFFERED=1 \

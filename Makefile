@@ -11,6 +11,9 @@ export CMAKE_ARGS ?= -DGGML_NATIVE=OFF -DGGML_OPENMP=OFF -DLLAVA_BUILD=OFF -DLLA
 # The compile jobs of that build; lower it where memory is short.
 export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell getconf _NPROCESSORS_ONLN)
 
+# Compiled by the install, so that a change of them asks for another.
+KERNELS := $(wildcard engine/model/native/*)
+
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 
 .PHONY: serve test check format install install-dev clean
@@ -35,16 +38,16 @@ format: install-dev
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev
 
-# The stamps are newer than pyproject.toml once its dependencies are in, so a second start installs nothing.
-$(VENV)/.installed: pyproject.toml
+# The stamps are newer than pyproject.toml and the kernels once all is in, so a second start installs nothing.
+$(VENV)/.installed: pyproject.toml $(KERNELS)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP_INSTALL) -e .
 	touch $@
 
-$(VENV)/.installed-dev: pyproject.toml
+$(VENV)/.installed-dev: pyproject.toml $(KERNELS)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP_INSTALL) -e '.[dev]'
 	touch $(VENV)/.installed $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) build *.egg-info engine/model/_native*.so .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

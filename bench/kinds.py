@@ -101,7 +101,8 @@ def read_results(file: Path) -> dict[Job, float]:
 def run(jobs: Sequence[Job], workers: int, file: Path) -> dict[Job, float]:
     """What `file` holds of these jobs, and the rest measured and written to it."""
     results = {job: exact for job, exact in read_results(file).items() if job in jobs}
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool, file.open("a") as out:
+    # A process for each training: what torch allocates grows from one to the next.
+    with ProcessPoolExecutor(workers, get_context("spawn"), max_tasks_per_child=1) as pool, file.open("a") as out:
         running = {pool.submit(measure, job): job for job in jobs if job not in results}
         for done in track(as_completed(running), "training", total=len(running)):
             results[running[done]] = done.result()

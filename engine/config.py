@@ -27,6 +27,8 @@ class EngineConfig:
     max_context: int = 0
     """Positions of one sequence. 0 means what the base was made for, within the budget of the KV cache."""
     block_size: int = 16
+    kv_dtype: str = "auto"
+    """auto keeps keys and values in bf16 (fp32 where the weights are), int8 in half of that."""
     kv_blocks: int = 0
     """Blocks of the KV cache. 0 means enough for a full batch of full contexts, within 2 GiB."""
     adapter_cache_bytes: int = 2 << 30
@@ -37,6 +39,8 @@ class EngineConfig:
             raise ValueError(f"quantization {self.quantization!r} is not one of {', '.join(QUANTIZATIONS)}")
         if self.quantization == "int8" and self.device != "cpu":
             raise ValueError("int8 runs on a CPU only; use nf4 or bf16 on CUDA")
+        if self.kv_dtype not in ("auto", "int8"):
+            raise ValueError(f"kv_dtype {self.kv_dtype!r} is not one of auto, int8")
         for name in (
             "num_slots",
             "max_rank",

@@ -5,7 +5,7 @@ import itertools
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import torch
 
@@ -27,7 +27,7 @@ from engine.lowering import Lowering
 from engine.model.config import ModelConfig, read_config
 from engine.model.delta import Delta, LinearDelta
 from engine.model.transformer import Transformer
-from engine.model.weights import compute_dtype, load_transformer
+from engine.model.weights import adapter_dtype, compute_dtype, kv_bytes_per_position, load_transformer
 from engine.request import GenerationRequest, SamplingParams, TokenEvent
 from engine.runner import Runner
 from engine.scheduler import Scheduler
@@ -80,7 +80,7 @@ class Engine:
     ) -> None:
         self.config, self.shape, self.fingerprint = config, shape, fingerprint
         weights = {name: linear.kernel.dequantized for name, linear in model.linears.items()}
-        shapes = {name: (linear.b.shape[2], linear.a.shape[2]) for name, linear in model.linears.items()}
+        shapes = {name: linear.shape for name, linear in model.linears.items()}
         self._lowering = Lowering(
             shapes,
             lambda name: weights[name](),
@@ -205,8 +205,9 @@ class Engine:
         """Lowered, and laid out as the slots are, so that a swap is nothing but copies."""
         delta = self._lowering.lower(adapter)
         dtype, pinned = compute_dtype(self.config), self.config.device != "cpu"
+        low_rank = adapter_dtype(self.config, self.shape)
 
-        def place(tensor: torch.Tensor | None) -> torch.Tensor | None:
+        def place(tensor: torch.Tensor | None, dtype: torch.dtype = dtype) -> torch.Tensor | None:
             if tensor is None:
                 return None
             placed = tensor.to(dtype).contiguous()
@@ -215,7 +216,7 @@ class Engine:
             return placed.pin_memory() if pinned else placed
 
         linears = {
-            name: LinearDelta(*(place(getattr(part, field.name)) for field in fields(LinearDelta)))
+            name: LinearDelta(place(part.a, low_rank), place(part.b, low_rank), *map(place, (part.k, part.g, part.c)))
             for name, part in delta.linears.items()
         }
         return replace(delta, linears=linears, prompt=place(delta.prompt))
@@ -223,5 +224,4 @@ class Engine:
 
 def _affordable_positions(config: EngineConfig, shape: ModelConfig) -> int:
     """Positions of KV cache that the budget holds, in whole blocks."""
-    width = 2 * shape.num_layers * shape.num_kv_heads * shape.head_dim * compute_dtype(config).itemsize
-    return KV_BUDGET_BYTES // (width * config.block_size) * config.block_size
+    return KV_BUDGET_BYTES // (kv_bytes_per_position(config, shape) * config.block_size) * config.block_size

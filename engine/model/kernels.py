@@ -48,11 +48,9 @@ class Int8Linear:
     """
 
     def __init__(self, weight: Tensor) -> None:
-        weight = weight.float()
-        self.scale = (weight.abs().amax(1) / 127).clamp_min(torch.finfo(torch.float32).tiny)  # [out]
-        rounded = (weight / self.scale[:, None]).round().clamp(-127, 127).to(torch.int8)
+        rounded, self.scale = quantize_weight(weight)
         self.packed = torch.ops.onednn.qlinear_prepack(rounded, None)  # [in, out]
-        self.zeros = torch.zeros(weight.shape[0], dtype=torch.int64)
+        self.zeros = torch.zeros(len(weight), dtype=torch.int64)
         self.levels = exact_levels()
 
     @property
@@ -121,6 +119,13 @@ def exact_levels() -> int:
     packed = torch.ops.onednn.qlinear_prepack(weight, None)
     y = integer_product(torch.full((2, 64), 127.0), 127, packed, torch.ones(8), torch.zeros(8, dtype=torch.int64))
     return 127 if (y == 64 * 127 * 127).all() else 63
+
+
+def quantize_weight(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """weight [out, in] -> int8 of the same shape and the scale of each output, fp32 [out]."""
+    weight = weight.float()
+    scale = (weight.abs().amax(1) / 127).clamp_min(torch.finfo(torch.float32).tiny)
+    return (weight / scale[:, None]).round().clamp(-127, 127).to(torch.int8), scale
 
 
 def quantize_rows(x: Tensor, levels: int) -> tuple[Tensor, Tensor]:

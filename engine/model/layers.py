@@ -91,30 +91,51 @@ class StepContext:
 
 
 class KVCache:
-    """Keys and values of one layer; a block is `block_size` consecutive flat positions."""
+    """Keys and values of one layer; a block is `block_size` consecutive flat positions.
 
-    def __init__(self, positions: int, heads: int, head_dim: int, like: Tensor) -> None:
-        self.keys = like.new_zeros(positions, heads, head_dim)
-        self.values = like.new_zeros(positions, heads, head_dim)
+    int8 keeps one scale for each position and head: its largest value is 127.
+    """
+
+    def __init__(self, positions: int, heads: int, head_dim: int, like: Tensor, int8: bool = False) -> None:
+        shape, dtype = (positions, heads, head_dim), torch.int8 if int8 else like.dtype
+        self.keys, self.values = like.new_zeros(shape, dtype=dtype), like.new_zeros(shape, dtype=dtype)
+        self.scales = like.new_zeros(2, positions, heads, dtype=torch.float32) if int8 else None
+        """Of keys and values."""
 
     @property
     def num_bytes(self) -> int:
-        return self.keys.nbytes + self.values.nbytes
+        return self.keys.nbytes + self.values.nbytes + (0 if self.scales is None else self.scales.nbytes)
+
+    def write(self, positions: Tensor, key: Tensor, value: Tensor) -> None:
+        """key, value [tokens, heads, head_dim] to flat positions [tokens]."""
+        for index, (cached, new) in enumerate(((self.keys, key), (self.values, value))):
+            if self.scales is None:
+                cached[positions] = new.to(cached.dtype)
+            else:
+                scale = new.float().abs().amax(-1) / 127
+                self.scales[index, positions] = scale
+                cached[positions] = (new.float() / scale.clamp_min(1e-30)[..., None]).round().to(torch.int8)
+
+    def read(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Keys and values at positions of any shape, [*positions, heads, head_dim]."""
+        keys, values = self.keys[positions].to(dtype), self.values[positions].to(dtype)
+        if self.scales is None:
+            return keys, values
+        scales = self.scales[:, positions, :, None].to(dtype)
+        return keys * scales[0], values * scales[1]
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, cache: KVCache, step: StepContext) -> Tensor:
     """Store the new keys and values, then attend. query [tokens, heads, head_dim] -> the same shape."""
-    cache.keys[step.write], cache.values[step.write] = key, value
+    cache.write(step.write, key, value)
     out = torch.empty_like(query)
     for span in step.prefill:
+        keys, values = cache.read(span.cache[None], query.dtype)
         out[span.begin : span.end] = _attention(
-            query[span.begin : span.end][None],
-            cache.keys[span.cache][None],
-            cache.values[span.cache][None],
-            span.mask[None, None],
+            query[span.begin : span.end][None], keys, values, span.mask[None, None]
         )[0]
     if len(step.decode):
-        keys, values = cache.keys[step.decode_cache], cache.values[step.decode_cache]
+        keys, values = cache.read(step.decode_cache, query.dtype)
         out[step.decode] = _attention(query[step.decode][:, None], keys, values, step.decode_mask)[:, 0]
     return out
 

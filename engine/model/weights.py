@@ -13,6 +13,7 @@ from engine.model.config import ModelConfig
 from engine.model.delta import AdaptedLinear
 from engine.model.kernels import make_kernel
 from engine.model.layers import KVCache
+from engine.model.native import NativeCache, NativeInt8, NativeLinear, NativeTransformer, supports
 from engine.model.transformer import LINEARS, Layer, Transformer
 
 ReadTensor = Callable[[str], Tensor]
@@ -21,6 +22,24 @@ ReadTensor = Callable[[str], Tensor]
 def compute_dtype(config: EngineConfig) -> torch.dtype:
     """fp32 around int8 weights on a CPU; bf16 where the weights are bf16 or NF4."""
     return torch.float32 if config.quantization in ("int8", "fp32") else torch.bfloat16
+
+
+def is_native(config: EngineConfig, model: ModelConfig) -> bool:
+    """Whether the fused CPU kernels serve this base."""
+    return config.device == "cpu" and config.quantization == "int8" and supports(model, config.block_size)
+
+
+def adapter_dtype(config: EngineConfig, model: ModelConfig) -> torch.dtype:
+    """Of A and B in the slots."""
+    return torch.bfloat16 if is_native(config, model) else compute_dtype(config)
+
+
+def kv_bytes_per_position(config: EngineConfig, model: ModelConfig) -> int:
+    """Of all layers' keys and values."""
+    heads = 2 * model.num_layers * model.num_kv_heads
+    if config.kv_dtype == "int8":
+        return heads * (model.head_dim + 4)
+    return heads * model.head_dim * adapter_dtype(config, model).itemsize
 
 
 def load_transformer(config: EngineConfig, model: ModelConfig, kv_blocks: int) -> Transformer:
@@ -47,12 +66,13 @@ def load_transformer(config: EngineConfig, model: ModelConfig, kv_blocks: int) -
         positions = kv_blocks * config.block_size
         layers = [_layer(read, index, config, model, positions) for index in range(model.num_layers)]
         prompts = embedding.new_zeros(config.num_slots, config.max_virtual_tokens, model.hidden_size, dtype=dtype)
+        native = is_native(config, model)
         # NF4 would dequantize the whole vocabulary in every step, beside the embedding that is there anyway.
-        head_kernel = make_kernel(head, "bf16" if config.quantization == "nf4" else config.quantization)
-        transformer = Transformer(
+        head_quantization = "bf16" if config.quantization == "nf4" else config.quantization
+        transformer = (NativeTransformer if native else Transformer)(
             model,
             embedding,
-            head_kernel,
+            NativeInt8(head) if native else make_kernel(head, head_quantization),
             read("model.norm.weight"),
             layers,
             prompts,
@@ -64,20 +84,27 @@ def load_transformer(config: EngineConfig, model: ModelConfig, kv_blocks: int) -
 
 
 def _layer(read: ReadTensor, index: int, config: EngineConfig, model: ModelConfig, positions: int) -> Layer:
-    prefix = f"model.layers.{index}"
+    prefix, native, int8_cache = f"model.layers.{index}", is_native(config, model), config.kv_dtype == "int8"
     gain = read(f"{prefix}.input_layernorm.weight")
-    linears = {}
+    linears: dict[str, AdaptedLinear] = {}
     for name in LINEARS:
         weight = read(f"{prefix}.{name}.weight")
         shape = (weight.shape[0], weight.shape[1])
-        linears[name] = AdaptedLinear(
-            make_kernel(weight, config.quantization), shape, config.num_slots, config.max_rank, gain, gain.dtype
-        )
+        if native:
+            linears[name] = NativeLinear(NativeInt8(weight), config.num_slots, config.max_rank, gain)
+        else:
+            kernel = make_kernel(weight, config.quantization)
+            linears[name] = AdaptedLinear(kernel, shape, config.num_slots, config.max_rank, gain, gain.dtype)
+    cache = (
+        NativeCache(positions, model, int8_cache)
+        if native
+        else KVCache(positions, model.num_kv_heads, model.head_dim, gain, int8_cache)
+    )
     return Layer(
         linears=linears,
         input_norm=gain,
         post_norm=read(f"{prefix}.post_attention_layernorm.weight"),
         query_norm=read(f"{prefix}.self_attn.q_norm.weight"),
         key_norm=read(f"{prefix}.self_attn.k_norm.weight"),
-        cache=KVCache(positions, model.num_kv_heads, model.head_dim, gain),
+        cache=cache,
     )

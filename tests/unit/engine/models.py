@@ -21,11 +21,11 @@ ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
 MLP = ["gate_proj", "up_proj", "down_proj"]
 
 
-def save_base(directory: Path) -> Path:
+def save_base(directory: Path, vocab_size: int = VOCAB) -> Path:
     """Random weights with the proportions of a trained model: logits that differ by more than rounding."""
     torch.manual_seed(7)
     config = Qwen3Config(
-        vocab_size=VOCAB,
+        vocab_size=vocab_size,
         hidden_size=64,
         intermediate_size=96,
         num_hidden_layers=2,

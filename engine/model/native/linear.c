@@ -1,0 +1,170 @@
+/* Linear layers of int8 weights with the experts' deltas, several on one input.
+ *
+ * Three passes with a barrier between them: prepare the input and round it to int8 (input.c); each token's products
+ * with its experts' A and K (delta.c); tiles of W, on which g, B and the sum with the residual stream follow (delta.c)
+ * while they are in cache.
+ */
+#include "native.h"
+
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#include "linear.h"
+
+#include <omp.h>
+
+char *hs_reserve(hs_workspace *space, size_t size);
+
+/* weight [out, in] -> tiles; `out` is a multiple of 16 and `in` of 16. */
+void hs_pack(const int8_t *weight, int32_t out, int32_t in, int8_t *packed, int32_t *offset) {
+    for (int o = 0; o < out; o++) {
+        int32_t sum = 0;
+        int8_t *tile = packed + (size_t)(o / TILE) * TILE * in + (o % TILE) * 4;
+        for (int i = 0; i < in; i++) {
+            int8_t value = weight[(size_t)o * in + i];
+            tile[(size_t)(i / 4) * 64 + i % 4] = value;
+            sum += value;
+        }
+        offset[o] = ZERO * sum;
+    }
+}
+
+ALWAYS void store_tile(const hs_linear *layer, const hs_row *line, __m512i sum, int column, float *out) {
+    float *to = out + (size_t)line->token * layer->out + column;
+    sum = _mm512_sub_epi32(sum, _mm512_loadu_si512(layer->offset + column));
+    __m512 y = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), _mm512_loadu_ps(layer->scale + column));
+    y = _mm512_mul_ps(y, _mm512_set1_ps(line->scale));
+    _mm512_storeu_ps(to, line->adds ? _mm512_add_ps(_mm512_loadu_ps(to), y) : y);
+}
+
+/* Sums with names of their own: the compiler keeps an array of them in memory. */
+#define EACH_ROW(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8) DO(9) DO(10) DO(11)
+#define START(r) __m512i left##r = _mm512_setzero_si512(), right##r = left##r;
+#define STEP(r)                                                          \
+    if (rows > r) {                                                      \
+        __m512i values = _mm512_set1_epi32(load_four(x + 4 * r));        \
+        add_products(&left##r, values, first);                           \
+        if (tiles > 1) add_products(&right##r, values, second);          \
+    }
+#define STORE(r)                                                         \
+    if (rows > r) {                                                      \
+        store_tile(layer, list + r, left##r, o, out);                    \
+        if (tiles > 1) store_tile(layer, list + r, right##r, o + TILE, out); \
+    }
+
+/* Sixteen sums of four products of bytes each. As an intrinsic, gcc 12 moves and stores every sum at every step. */
+ALWAYS void add_products(__m512i *sum, __m512i values, __m512i weights) {
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(*sum) : "v"(values), "v"(weights));
+}
+
+ALWAYS int32_t load_four(const uint8_t *x) {
+    int32_t four;
+    memcpy(&four, x, 4);
+    return four;
+}
+
+/* Up to ROWS rows times one or two tiles from output `o` on. */
+ALWAYS void multiply(const int rows, const int tiles, const hs_linear *layer, const hs_row *list, const uint8_t *x, int o,
+                     float *out) {
+    const int8_t *w = layer->weight + (size_t)o * layer->in, *next = w + (size_t)TILE * layer->in;
+    EACH_ROW(START)
+    for (int d = 0; d < layer->in / 4; d++, w += 64, next += 64, x += 4 * rows) {
+        __m512i first = _mm512_loadu_si512(w), second = tiles > 1 ? _mm512_loadu_si512(next) : first;
+        if (rows < 8) {
+            _mm_prefetch((const char *)w + 4096, _MM_HINT_T0);
+            if (tiles > 1) _mm_prefetch((const char *)next + 4096, _MM_HINT_T0);
+        }
+        EACH_ROW(STEP)
+    }
+    EACH_ROW(STORE)
+}
+
+#define CASE(n)                                                  \
+    case n:                                                      \
+        for (; o + 2 * TILE <= end; o += 2 * TILE) multiply(n, 2, layer, list, x, o, out); \
+        for (; o < end; o += TILE) multiply(n, 1, layer, list, x, o, out);                 \
+        return;
+
+static void multiply_tile(const hs_linear *layer, const hs_row *list, int rows, const uint8_t *x, int o, int end,
+                          float *out) {
+    switch (rows) { CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12) }
+}
+
+/* Outputs begin .. end - 1 of a layer for all rows. */
+static void product(const hs_job *work, int index, int begin, int end) {
+    int variant = work->scaled ? index : 0, rows = work->num_rows[variant], parts = num_parts(rows);
+    const hs_row *list = work->rows + (size_t)variant * 2 * work->tokens;
+    const uint8_t *x = work->packed + (size_t)variant * 2 * work->tokens * work->in;
+    for (int p = 0; p < parts; p++) {
+        int first = tile_begin(rows, parts, p), count = tile_begin(rows, parts, p + 1) - first;
+        multiply_tile(work->layers[index], list + first, count, x + (size_t)first * work->in, begin, end,
+                      work->outs[index]);
+    }
+}
+
+static size_t take(size_t *used, size_t bytes) {
+    size_t place = *used;
+    *used += (bytes + 63) & ~(size_t)63;
+    return place;
+}
+
+/* Returns the threads' scratch rows. */
+static float *lay_out(hs_job *work, hs_workspace *space, int threads) {
+    size_t used = 0, tokens = work->tokens, places = (size_t)work->variants * 2 * tokens;
+    size_t x = take(&used, tokens * work->in * sizeof(float)), rounded = take(&used, places * work->in);
+    size_t scales = take(&used, places * sizeof(float)), rows = take(&used, places * sizeof(hs_row));
+    size_t packed = take(&used, places * work->in);
+    size_t hidden = take(&used, tokens * work->mixtures->width * work->count * work->width * sizeof(float));
+    size_t scratch = take(&used, (size_t)threads * work->in * sizeof(float));
+    char *memory = hs_reserve(space, used);
+    work->x = work->input->kind == HS_PLAIN ? (float *)work->input->x : (float *)(memory + x);
+    work->rounded = (uint8_t *)memory + rounded;
+    work->scales = (float *)(memory + scales);
+    work->rows = (hs_row *)(memory + rows);
+    work->packed = (uint8_t *)memory + packed;
+    work->hidden = (float *)(memory + hidden);
+    return (float *)(memory + scratch);
+}
+
+static void columns(const hs_job *work, int chunk, int size) {
+    int index = 0;
+    for (; chunk >= (work->layers[index]->out + size - 1) / size; index++)
+        chunk -= (work->layers[index]->out + size - 1) / size;
+    const hs_linear *layer = work->layers[index];
+    int begin = chunk * size, end = begin + size < layer->out ? begin + size : layer->out;
+    if (work->tokens <= ROWS) hs_fetch(work, index, begin, end);
+    product(work, index, begin, end);
+    hs_finish(work, index, begin, end);
+}
+
+void hs_linears(hs_workspace *space, int threads, const hs_linear *const *layers, int count, const hs_input *input,
+                const hs_mixtures *mixtures, float *const *outs, float *add) {
+    hs_job work = {.layers = layers, .count = count, .variants = 1, .input = input, .mixtures = mixtures, .outs = outs,
+                .add = add, .tokens = mixtures->tokens, .in = layers[0]->in};
+    hs_survey(&work);
+    float *scratch = lay_out(&work, space, threads);
+    int total = 0, chunks = 0, products = work.width ? work.tokens * mixtures->width * count : 0;
+    for (int i = 0; i < count; i++) total += layers[i]->out;
+    int size = total / (threads * 8) / 32 * 32;
+    size = size < 64 ? 64 : size > 256 ? 256 : size;
+    while (work.tokens > ROWS && size > 64 && size * work.in > 1 << 18) size /= 2; /* weights that stay in cache */
+    for (int i = 0; i < count; i++) chunks += (layers[i]->out + size - 1) / size;
+#pragma omp parallel num_threads(threads)
+    {
+        float *row_scratch = scratch + (size_t)omp_get_thread_num() * work.in;
+#pragma omp for schedule(static)
+        for (int t = 0; t < work.tokens; t++) {
+            if (input->kind != HS_PLAIN) hs_prepare(&work, t);
+            for (int v = 0; v < work.variants; v++) hs_quantize(&work, v, t, row_scratch);
+        }
+#pragma omp single
+        hs_list_rows(&work);
+        for (int v = 0; v < work.variants; v++)
+#pragma omp for schedule(static) nowait
+            for (int part = 0; part < num_parts(work.num_rows[v]); part++) hs_pack_rows(&work, v, part);
+#pragma omp for schedule(dynamic, 1)
+        for (int p = 0; p < products; p++)
+            hs_shrink(&work, p / count / mixtures->width, p / count % mixtures->width, p % count);
+#pragma omp for schedule(dynamic, 1) nowait
+        for (int chunk = 0; chunk < chunks; chunk++) columns(&work, chunk, size);
+    }
+}
+#endif

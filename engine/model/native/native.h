@@ -1,0 +1,94 @@
+/* The CPU's fused kernels: what they are given. Python mirrors these structs in engine/model/native.py.
+ *
+ * Every output element is computed by the same operations in the same order whatever else is in the step, so a row's
+ * result does not depend on its batch mates, on how a prompt was cut into chunks or on the number of threads.
+ */
+#ifndef HOTSEAT_NATIVE_H
+#define HOTSEAT_NATIVE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Memory that a step needs for a while; it grows to what was needed most. One for each engine thread. */
+typedef struct {
+    char *memory;
+    size_t size;
+} hs_workspace;
+
+/* What the expert in a slot does to one linear layer: y = (1 + g)(W (1 + c) x) + (K (x) BA) x. Absent parts are NULL. */
+typedef struct {
+    const uint16_t *a;     /* bf16 [rank, in / m] */
+    const uint16_t *b;     /* bf16 [rank, out / l] */
+    const float *k;        /* [l, m]; NULL for 1, with l = m = 1 */
+    const float *g;        /* [out] */
+    const float *c;        /* [in] */
+    int32_t rank, l, m;
+} hs_delta;
+
+/* A linear layer: int8 weights in tiles [out / 16, in / 4, 16, 4], one scale for each output. */
+typedef struct {
+    const int8_t *weight;
+    const float *scale;    /* [out] */
+    const int32_t *offset; /* [out], 128 times the sum of the output's weights: activations are stored 128 too high */
+    const hs_delta *deltas; /* [slots] */
+    int32_t in, out;
+} hs_linear;
+
+/* Which slots each token uses, and by how much. */
+typedef struct {
+    const int32_t *slots;  /* [tokens, width], -1 where there is none */
+    const float *weights;  /* [tokens, width] */
+    int32_t tokens, width;
+} hs_mixtures;
+
+/* What comes before the product: nothing; RMSNorm of x with a gain; silu(x) * other. */
+enum { HS_PLAIN = 0, HS_NORM = 1, HS_GATE = 2 };
+
+typedef struct {
+    const float *x;        /* [tokens, in] */
+    const float *other;    /* HS_NORM: gain [in]; HS_GATE: [tokens, in] */
+    float eps;
+    int32_t kind;
+} hs_input;
+
+/* Keys and values of one layer. int8 where the scales are there, else bf16. */
+typedef struct {
+    void *keys;            /* [blocks, heads, head_dim, block_size] */
+    void *values;          /* [blocks, heads, block_size, head_dim] */
+    float *key_scales;     /* [blocks, heads, block_size] or NULL */
+    float *value_scales;
+} hs_cache;
+
+/* The rows of a step for attention. */
+typedef struct {
+    const int32_t *begins;  /* [rows + 1], where each row's tokens begin in the step */
+    const int32_t *starts;  /* [rows], the position of each row's first token */
+    const int32_t *tables;  /* [rows, table_width], block numbers */
+    const float *cosines;   /* [tokens, head_dim / 2] */
+    const float *sines;
+    int32_t rows, table_width;
+} hs_rows;
+
+typedef struct {
+    const float *query_gain; /* [head_dim] */
+    const float *key_gain;
+    float eps, scale;
+    int32_t heads, kv_heads, head_dim, block_size;
+} hs_heads;
+
+int hs_supported(void);
+hs_workspace *hs_workspace_new(void);
+void hs_workspace_free(hs_workspace *space);
+void hs_pack(const int8_t *weight, int32_t out, int32_t in, int8_t *packed, int32_t *offset);
+
+/* Several layers on the same input: outs[i] [tokens, out_i] = layer_i(input). With `add`, what the one layer gives is
+ * added to `add` [tokens, out]. */
+void hs_linears(hs_workspace *space, int threads, const hs_linear *const *layers, int count, const hs_input *input,
+                const hs_mixtures *mixtures, float *const *outs, float *add);
+
+/* Norm and rotate queries and keys, store keys and values, attend. query, out [tokens, heads, head_dim]; the query is
+ * overwritten. */
+void hs_attend(hs_workspace *space, int threads, const hs_heads *shape, const hs_rows *rows, const hs_cache *cache,
+               float *query, const float *key, const float *value, float *out);
+
+#endif

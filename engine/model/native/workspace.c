@@ -1,0 +1,31 @@
+/* Whether this CPU can run the kernels, and the memory that they work in. */
+#include "native.h"
+
+#include <stdlib.h>
+
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+int hs_supported(void) {
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vnni");
+}
+
+hs_workspace *hs_workspace_new(void) { return calloc(1, sizeof(hs_workspace)); }
+
+void hs_workspace_free(hs_workspace *space) {
+    free(space->memory);
+    free(space);
+}
+
+char *hs_reserve(hs_workspace *space, size_t size) {
+    if (size > space->size) {
+        free(space->memory);
+        space->size = (size + (size_t)0xfffff) & ~(size_t)0xfffff;
+        space->memory = aligned_alloc(64, space->size);
+        if (!space->memory) abort();
+    }
+    return space->memory;
+}
+#else
+int hs_supported(void) { return 0; }
+#endif
