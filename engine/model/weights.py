@@ -8,8 +8,8 @@ from safetensors import safe_open
 from torch import Tensor
 
 from engine.config import EngineConfig
-from engine.errors import UnsupportedModel
-from engine.model.config import ModelConfig
+from engine.model.checkpoint import check_shapes, read_headers
+from engine.model.config import EMBEDDING, HEAD, ModelConfig
 from engine.model.delta import AdaptedLinear
 from engine.model.kernels import make_kernel
 from engine.model.layers import KVCache
@@ -24,32 +24,29 @@ def compute_dtype(config: EngineConfig) -> torch.dtype:
 
 
 def load_transformer(config: EngineConfig, model: ModelConfig, kv_blocks: int) -> Transformer:
-    """Raises UnsupportedModel where the checkpoint lacks a tensor or holds one that the model does not use."""
+    """Raises UnsupportedModel where the checkpoint does not hold exactly the tensors that the model uses."""
     device, dtype = torch.device(config.device), compute_dtype(config)
+    headers = read_headers(config.base)
+    # Some checkpoints store a tied head all the same.
+    check_shapes(config.base, headers, model.tensor_shapes(), ignored={HEAD})
     with ExitStack() as files:
-        handles = [files.enter_context(safe_open(path, "pt")) for path in sorted(config.base.glob("*.safetensors"))]
-        holder = {name: handle for handle in handles for name in handle.keys()}
-        unread = set(holder)
+        handles = {path: files.enter_context(safe_open(path, "pt")) for path in {h.file for h in headers.values()}}
 
         def read_stored(name: str) -> Tensor:
-            if name not in holder:
-                raise UnsupportedModel(f"{config.base}: the checkpoint has no tensor {name!r}")
-            unread.discard(name)
-            tensor: Tensor = holder[name].get_tensor(name)
+            tensor: Tensor = handles[headers[name].file].get_tensor(name)
             return tensor.to(device)
 
         def read(name: str) -> Tensor:
             return read_stored(name).to(dtype)
 
-        embedding = read_stored("model.embed_tokens.weight")
-        unread.discard("lm_head.weight")  # some checkpoints store a tied head all the same
-        head = embedding.to(dtype) if model.tied_embeddings else read("lm_head.weight")
+        embedding = read_stored(EMBEDDING)
+        head = embedding.to(dtype) if model.tied_embeddings else read(HEAD)
         positions = kv_blocks * config.block_size
         layers = [_layer(read, index, config, model, positions) for index in range(model.num_layers)]
         prompts = embedding.new_zeros(config.num_slots, config.max_virtual_tokens, model.hidden_size, dtype=dtype)
         # NF4 would dequantize the whole vocabulary in every step, beside the embedding that is there anyway.
         head_kernel = make_kernel(head, "bf16" if config.quantization == "nf4" else config.quantization)
-        transformer = Transformer(
+        return Transformer(
             model,
             embedding,
             head_kernel,
@@ -57,9 +54,6 @@ def load_transformer(config: EngineConfig, model: ModelConfig, kv_blocks: int) -
             layers,
             prompts,
         )
-        if unread:
-            raise UnsupportedModel(f"{config.base}: the model has no place for tensor {min(unread)!r}")
-    return transformer
 
 
 def _layer(read: ReadTensor, index: int, config: EngineConfig, model: ModelConfig, positions: int) -> Layer:

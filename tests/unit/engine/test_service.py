@@ -20,7 +20,7 @@ from engine.errors import (
     UnsupportedModel,
 )
 from engine.model.config import ModelConfig, read_config
-from engine.model.rope import RopeConfig
+from engine.model.rope_config import RopeConfig
 from engine.request import ExpertUse, FinishReason, GenerationRequest, SamplingParams
 from engine.service import Engine, _affordable_positions
 from tests.unit.engine.conftest import MakeEngine
