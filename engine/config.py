@@ -25,10 +25,12 @@ class EngineConfig:
     max_step_tokens: int = 512
     """Tokens of one step over all rows; longer prompts are prefilled in chunks."""
     max_context: int = 0
-    """Positions of one sequence. 0 means what the base was made for, within the budget of the KV cache."""
+    """Positions of one sequence. 0 means what the base was made for, within the memory of the KV cache."""
     block_size: int = 16
     kv_blocks: int = 0
-    """Blocks of the KV cache. 0 means enough for a full batch of full contexts, within 2 GiB."""
+    """Blocks of the KV cache. 0 means enough for a full batch of full contexts, within what `memory_bytes` leaves."""
+    memory_bytes: int = 0
+    """Device memory for weights, slots, KV cache and a step. 0 means no bound but 2 GiB for the KV cache."""
     adapter_cache_bytes: int = 2 << 30
     """Host memory for lowered adapters."""
 
@@ -48,5 +50,7 @@ class EngineConfig:
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, at least 1 is needed")
+        if self.memory_bytes < 0:
+            raise ValueError(f"memory_bytes is {self.memory_bytes}, at least 0 is needed")
         if self.max_step_tokens < self.max_batch:
             raise ValueError(f"max_step_tokens {self.max_step_tokens} is below max_batch {self.max_batch}")
