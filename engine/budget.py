@@ -226,3 +226,15 @@ def _activation_bytes(config: EngineConfig, model: ModelConfig) -> int:
     logits = config.max_batch * model.vocab_size * (item + FP32)
     mask = tokens * min(config.max_context or model.max_positions, model.max_positions)
     return tokens * max(attention, mlp) + dequantized + adapters + logits + mask
+
+
+def slots_that_fit(config: EngineConfig, model: ModelConfig, memory_bytes: int, slot: int | None = None) -> int:
+    """Slots beside the weights, a step and the KV of one sequence of `max_context`; 0 where not even those fit.
+
+    `slot` is the size of one in bytes, as reserved unless told otherwise.
+    """
+    alone = replace(config, kv_blocks=blocks_for(config.max_context, config.block_size), num_slots=1)
+    one, two = budget_of(alone, model), budget_of(replace(alone, num_slots=2), model)
+    each = two.total - one.total  # a slot and what a step needs for it
+    rest = memory_bytes - (one.total - each)
+    return max(rest // (each if slot is None else each - one.slot + slot), 0)

@@ -11,7 +11,7 @@ import torch
 
 from adapters_store.fingerprint import base_fingerprint
 from adapters_store.package import HostAdapter
-from engine.budget import fitted
+from engine.budget import Budget, budget_of, fitted
 from engine.config import EngineConfig
 from engine.delta_cache import DeltaCache
 from engine.errors import (
@@ -126,6 +126,10 @@ class Engine:
     @property
     def num_logits(self) -> int:
         return self.shape.vocab_size
+
+    @property
+    def budget(self) -> Budget:
+        return budget_of(self.config, self.shape)
 
     def stats(self) -> EngineStats:
         return self._loop.snapshot()

@@ -76,7 +76,7 @@ class LiveBytes(TorchDispatchMode):
     """The most bytes of new tensors that were alive at one time."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.live, self.peak = 0, 0
         self._seen: set[int] = set()
 
