@@ -242,14 +242,14 @@ def _expert_lines(found: Report) -> list[str]:
 def _kind_lines(found: Report) -> list[str]:
     cards = "".join(f"{card:>9}" for card in CARDS)
     title = f"Slots beside one sequence of {found.budget.max_context:,}"
-    text = ["", f"{title:<44}{'bytes':>12}{cards}  on"]
+    text = ["", f"{title:<40}{'bytes':>12}{cards}  on"]
     as_they_are = "".join(f"{found.fit[card]:>9,}" for card in CARDS)
-    text.append(f"{'as they are, for any kind':<44}{format_size(found.budget.slot):>12}{as_they_are}")
+    text.append(f"{'as they are, for any kind':<40}{format_size(found.budget.slot):>12}{as_they_are}")
     for line in found.kinds:
-        name = f"if they were as large as {line.adapter}" if line is found.kinds[0] else f"{'':<25}{line.adapter}"
+        name = f"if as large as {line.adapter}" if line is found.kinds[0] else f"{'':<15}{line.adapter}"
         counts = "".join(f"{line.would_fit[card]:>9,}" for card in CARDS)
         modules = " ".join(target.removesuffix("_proj") for target in line.targets)
-        text.append(f"{name:<47}{format_size(line.value_bytes):>9}{counts}  {modules}")
+        text.append(f"{name:<40}{format_size(line.value_bytes):>12}{counts}  {modules}")
     return text
 
 
