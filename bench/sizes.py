@@ -1,43 +1,33 @@
 """How large the experts are: `python -m bench.sizes`.
 
 Question: how many bytes has each package, and how many would the same recipe have on Qwen3-0.6B, in which of the size
-classes that the design names? PEFT makes each adapter on a model of that shape without weights and counts its values.
+classes that the design names? The values are counted by the engine's own arithmetic on PEFT's configuration.
 """
 
 import argparse
 from pathlib import Path
 
-import torch
-from peft import get_peft_model
 from rich.console import Console
 from rich.table import Table
-from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from adapters_store.package import read_package
+from engine import expert_size
+from engine.expert_size import shape_of
+from engine.model.config import ModelConfig, read_config
 from training.experts import EXPERTS, ExpertSpec
 
+SHAPE = Path(__file__).parent / "shapes" / "Qwen3-0.6B"
 CLASSES = {"ultralight": (1, 5), "medium": (10, 20), "heavy": (20, 50)}
 """In MB of 16-bit values."""
 
 
-def qwen3_shape() -> Qwen3Config:
-    """Qwen3-0.6B, from its published config.json."""
-    return Qwen3Config(
-        vocab_size=151_936,
-        hidden_size=1024,
-        intermediate_size=3072,
-        num_hidden_layers=28,
-        num_attention_heads=16,
-        num_key_value_heads=8,
-        head_dim=128,
-        tie_word_embeddings=True,
-    )
+def qwen3_shape() -> ModelConfig:
+    """Qwen3-0.6B: the figures of its published config.json."""
+    return read_config(SHAPE)
 
 
-def num_values(spec: ExpertSpec, shape: Qwen3Config) -> int:
-    with torch.device("meta"):
-        model = get_peft_model(Qwen3ForCausalLM(shape), spec.config())
-    return sum(p.numel() for p in model.parameters() if p.requires_grad) + spec.virtual_tokens * shape.hidden_size
+def num_values(spec: ExpertSpec, shape: ModelConfig) -> int:
+    return expert_size.num_values(shape_of(spec.config().to_dict(), spec.virtual_tokens), shape)
 
 
 def size_class(megabytes: float) -> str:

@@ -25,12 +25,16 @@ class EngineConfig:
     max_step_tokens: int = 512
     """Tokens of one step over all rows; longer prompts are prefilled in chunks."""
     max_context: int = 0
-    """Positions of one sequence. 0 means what the base was made for, within the budget of the KV cache."""
+    """Positions of one sequence. 0 means what the base was made for, within the memory of the KV cache."""
     block_size: int = 16
+    kernels: str = "fused"
+    """fused takes the CPU's own kernels for int8 where they were built and fit; plain never does."""
     kv_dtype: str = "auto"
     """auto keeps keys and values in bf16 (fp32 where the weights are), int8 in half of that."""
     kv_blocks: int = 0
-    """Blocks of the KV cache. 0 means enough for a full batch of full contexts, within 2 GiB."""
+    """Blocks of the KV cache. 0 means enough for a full batch of full contexts, within what `memory_bytes` leaves."""
+    memory_bytes: int = 0
+    """Device memory for weights, slots, KV cache and a step. 0 means no bound but 2 GiB for the KV cache."""
     adapter_cache_bytes: int = 2 << 30
     """Host memory for lowered adapters."""
 
@@ -39,6 +43,8 @@ class EngineConfig:
             raise ValueError(f"quantization {self.quantization!r} is not one of {', '.join(QUANTIZATIONS)}")
         if self.quantization == "int8" and self.device != "cpu":
             raise ValueError("int8 runs on a CPU only; use nf4 or bf16 on CUDA")
+        if self.kernels not in ("fused", "plain"):
+            raise ValueError(f"kernels {self.kernels!r} is not one of fused, plain")
         if self.kv_dtype not in ("auto", "int8"):
             raise ValueError(f"kv_dtype {self.kv_dtype!r} is not one of auto, int8")
         for name in (
@@ -52,5 +58,7 @@ class EngineConfig:
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, at least 1 is needed")
+        if self.memory_bytes < 0:
+            raise ValueError(f"memory_bytes is {self.memory_bytes}, at least 0 is needed")
         if self.max_step_tokens < self.max_batch:
             raise ValueError(f"max_step_tokens {self.max_step_tokens} is below max_batch {self.max_batch}")

@@ -1,5 +1,7 @@
 """What the engine refuses, each with the offending value and the limit."""
 
+from collections.abc import Mapping
+
 
 class EngineError(Exception):
     """Base of all errors that the engine raises on purpose."""
@@ -47,6 +49,18 @@ class AdapterIncompatible(EngineError):
 
 class UnsupportedModel(EngineError):
     """A base that this engine does not know how to run."""
+
+
+class BudgetTooSmall(EngineError):
+    """The device memory that the operator gives is less than the base needs for one sequence."""
+
+    def __init__(self, given: int, needed: int, parts: Mapping[str, int]) -> None:
+        table = ", ".join(f"{size / 2**20:,.1f} MiB for {name}" for name, size in parts.items())
+        super().__init__(
+            f"a memory budget of {given / 2**20:,.1f} MiB is too small: at least {needed / 2**20:,.1f} MiB are needed"
+            f" ({table})"
+        )
+        self.given, self.needed = given, needed
 
 
 class GrammarDeadEnd(EngineError):

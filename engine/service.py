@@ -11,6 +11,7 @@ import torch
 
 from adapters_store.fingerprint import base_fingerprint
 from adapters_store.package import HostAdapter
+from engine.budget import Budget, budget_of, fitted
 from engine.config import EngineConfig
 from engine.delta_cache import DeltaCache
 from engine.errors import (
@@ -26,15 +27,14 @@ from engine.loop import Cancel, EngineLoop, Submit
 from engine.lowering import Lowering
 from engine.model.config import ModelConfig, read_config
 from engine.model.delta import Delta, LinearDelta
+from engine.model.native import library
 from engine.model.transformer import Transformer
-from engine.model.weights import adapter_dtype, compute_dtype, kv_bytes_per_position, load_transformer
+from engine.model.weights import adapter_dtype, compute_dtype, load_transformer
 from engine.request import GenerationRequest, SamplingParams, TokenEvent
 from engine.runner import Runner
 from engine.scheduler import Scheduler
 from engine.sequence import Part, Sequence
 from engine.stats import EngineStats
-
-KV_BUDGET_BYTES = 2 << 30
 
 
 class Generation:
@@ -95,23 +95,17 @@ class Engine:
 
     @classmethod
     def load(cls, config: EngineConfig) -> "Engine":
-        """Read and quantize the base; raises UnsupportedModel."""
+        """Read and quantize the base; raises UnsupportedModel, or BudgetTooSmall before anything is read."""
         shape = read_config(config.base)
-        affordable = _affordable_positions(config, shape)
-        longest = min(config.max_context or max(affordable, config.block_size), shape.max_positions)
-        config = replace(config, max_context=longest)
-        per_context = -(-longest // config.block_size)
-        kv_blocks = config.kv_blocks or max(
-            per_context, min(per_context * config.max_batch, affordable // config.block_size)
-        )
-        if kv_blocks < per_context:
-            raise ValueError(f"{kv_blocks} KV blocks of {config.block_size} hold less than one context of {longest}")
+        if library() is None:
+            config = replace(config, kernels="plain")
+        config = fitted(config, shape)
         return cls(
             config,
             shape,
-            load_transformer(config, shape, kv_blocks),
+            load_transformer(config, shape, config.kv_blocks),
             base_fingerprint(config.base),
-            kv_blocks,
+            config.kv_blocks,
         )
 
     def start(self) -> None:
@@ -135,6 +129,10 @@ class Engine:
     @property
     def num_logits(self) -> int:
         return self.shape.vocab_size
+
+    @property
+    def budget(self) -> Budget:
+        return budget_of(self.config, self.shape)
 
     def stats(self) -> EngineStats:
         return self._loop.snapshot()
@@ -220,8 +218,3 @@ class Engine:
             for name, part in delta.linears.items()
         }
         return replace(delta, linears=linears, prompt=place(delta.prompt))
-
-
-def _affordable_positions(config: EngineConfig, shape: ModelConfig) -> int:
-    """Positions of KV cache that the budget holds, in whole blocks."""
-    return KV_BUDGET_BYTES // (kv_bytes_per_position(config, shape) * config.block_size) * config.block_size

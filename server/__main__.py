@@ -1,4 +1,4 @@
-"""The command `hotseat`: `serve`, `generate`, `experts list`.
+"""The command `hotseat`: `serve`, `generate`, `plan`, `experts list`.
 
 Reads options, prints for people, and leaves all work to the application. An option wins over its `HOTSEAT_`
 variable.
@@ -16,7 +16,6 @@ from typing import Annotated, NoReturn
 import httpx
 import typer
 import uvicorn
-from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
@@ -26,10 +25,10 @@ from engine.errors import EngineError
 from grammars.errors import GrammarError
 from server import log
 from server.app import create_app
-from server.errors import ServerError, SettingsInvalid
+from server.plan import plan
 from server.schemas import Reply
 from server.services import Lifecycle, Services, build_services
-from server.settings import Settings
+from server.settings import ServerError, Settings, SettingsInvalid, settings_with
 
 _KNOWN_ERRORS = (StoreError, EngineError, GrammarError, ServerError)
 _FALLBACK_PROMPT = "Say hello."
@@ -37,16 +36,19 @@ _FALLBACK_PROMPT = "Say hello."
 cli = typer.Typer(help="Hotseat: one resident base, many experts.", no_args_is_help=True, add_completion=False)
 experts_cli = typer.Typer(help="The experts on disk.", no_args_is_help=True)
 cli.add_typer(experts_cli, name="experts")
+cli.command()(plan)
 
 
 @cli.command()
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
-    base: Annotated[Path | None, typer.Option(help="Directory of the base model.")] = None,
+    base: Annotated[Path | None, typer.Option(help="Directory of the base model, or its name on the hub.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Commit of a base from the hub.")] = None,
     experts: Annotated[Path | None, typer.Option(help="Directory of the experts.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
     quantization: Annotated[str | None, typer.Option(help="auto, int8, nf4, bf16 or fp32.")] = None,
+    memory: Annotated[str | None, typer.Option(help="Device memory to stay within, such as 20GiB.")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
 ) -> None:
     """Start the server; says so when it is ready."""
@@ -54,9 +56,11 @@ def serve(
         host=host,
         port=port,
         base=base,
+        revision=revision,
         experts=experts,
         device=device,
         quantization=quantization,
+        memory=memory,
         log_level=log_level,
     )
     log.configure(settings.log_level)
@@ -166,6 +170,8 @@ def welcome_lines(settings: Settings, services: Services) -> tuple[str, str]:
 def _print_welcome(settings: Settings, services: Services) -> None:
     ready, curl = welcome_lines(settings, services)
     Console().print(f"[bold green]{ready}[/bold green]", highlight=False)
+    if services.memory:
+        Console().print(f"Memory: {services.memory}", style="dim", highlight=False, soft_wrap=True)
     # Straight to standard output: a line that is to be copied must not be wrapped.
     sys.stdout.write(f"Try it:\n{curl}\n")
     sys.stdout.flush()
@@ -186,13 +192,10 @@ def _url(settings: Settings) -> str:
 
 
 def _settings(**options: object) -> Settings:
-    given = {name: value for name, value in options.items() if value is not None}
     try:
-        return Settings.model_validate({**Settings().model_dump(), **given})
-    except ValidationError as error:
-        for fault in error.errors():
-            name = ".".join(str(step) for step in fault["loc"])
-            _print_error(f"{name} (HOTSEAT_{name.upper()}): {fault['msg']}")
+        return settings_with(**options)
+    except SettingsInvalid as error:
+        _print_error(str(error))
         raise typer.Exit(2) from None
 
 

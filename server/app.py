@@ -17,13 +17,13 @@ from engine.errors import EngineError
 from grammars.errors import GrammarError
 from router.errors import RouterError
 from server import __version__
-from server.errors import ServerError, error_response
+from server.errors import error_response
 from server.log import log_fault
 from server.metrics import Metrics
 from server.middleware import Edge
 from server.routes import Routes
 from server.services import Lifecycle, Services
-from server.settings import Settings
+from server.settings import ServerError, Settings
 
 _ROOMS = (StoreError, GrammarError, RouterError, EngineError, ServerError)
 _HANDLED = (*_ROOMS, RequestValidationError, HTTPException)

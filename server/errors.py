@@ -1,7 +1,7 @@
 """Which HTTP answer each exception becomes: one table, and the one error shape of the wire.
 
-Owns this room's exceptions as well. A message that goes to a client is the exception's own for the errors
-listed here; anything not listed is ours and says nothing about itself.
+Owns NotReady as well. A message that goes to a client is the exception's own for the errors listed here;
+anything not listed is ours and says nothing about itself.
 """
 
 from dataclasses import dataclass
@@ -24,22 +24,15 @@ from engine.errors import (
 from grammars.errors import GrammarError, GrammarUnknown
 from router.errors import RouterError
 from server.schemas import ErrorBody, ErrorDetail
+from server.settings import ServerError
 
 RETRY_AFTER_SECONDS = 1
-
-
-class ServerError(Exception):
-    """Base of what this room raises on purpose."""
 
 
 class NotReady(ServerError):
     def __init__(self, state: str) -> None:
         self.state = state
         super().__init__(f"the server is {state}; try again when /ready answers 200")
-
-
-class SettingsInvalid(ServerError):
-    """The operator's settings do not fit the machine or each other."""
 
 
 @dataclass(frozen=True, slots=True)

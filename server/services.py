@@ -13,6 +13,7 @@ import torch
 
 from adapters_store.manifest import Manifest
 from adapters_store.store import AdapterStore
+from engine.budget import Budget
 from engine.config import EngineConfig
 from engine.request import GenerationRequest, TokenEvent, TokenMatcher
 from engine.service import Engine
@@ -21,8 +22,10 @@ from engine.tokenizer import Tokenizer
 from grammars.compiler import GrammarCompiler
 from grammars.vocabulary import vocabulary_for
 from router.pipeline import Router
-from server.errors import NotReady, SettingsInvalid
-from server.settings import Settings
+from server.base import BASE_FILES, resolve_base
+from server.errors import NotReady
+from server.settings import Settings, SettingsInvalid
+from server.sizes import format_size
 
 State = Literal["starting", "running", "stopped", "failed"]
 
@@ -80,6 +83,8 @@ class Services:
     store: AdapterStore
     router: Router
     compiler: CompilerDoor
+    memory: str = ""
+    """What the engine holds, in a line for people."""
 
     def is_compatible(self, manifest: Manifest) -> bool:
         return manifest.base == self.engine.fingerprint
@@ -87,8 +92,8 @@ class Services:
 
 def build_services(settings: Settings) -> Services:
     """Load the base and open the experts. Blocks for as long as loading takes; the engine is not started."""
-    if not settings.base.is_dir():
-        raise SettingsInvalid(f"there is no directory {settings.base} to load the base model from")
+    base_name = settings.base.name
+    settings = settings.model_copy(update={"base": resolve_base(settings.base, settings.revision, BASE_FILES)})
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     tokenizer = Tokenizer.load(settings.base)
@@ -96,12 +101,22 @@ def build_services(settings: Settings) -> Services:
     store = AdapterStore(settings.experts, settings.host_memory_bytes)
     vocabulary = vocabulary_for(tokenizer.hf, engine.num_logits, tuple(sorted(tokenizer.eos_ids)), settings.cache_dir)
     return Services(
-        base_name=settings.base.name,
+        base_name=base_name,
         engine=engine,
         tokenizer=tokenizer,
         store=store,
         router=Router([manifest for manifest in store.list() if manifest.base == engine.fingerprint]),
         compiler=GrammarCompiler(vocabulary),
+        memory=memory_line(engine.budget),
+    )
+
+
+def memory_line(budget: Budget) -> str:
+    """Where the memory goes, and how many tokens that is."""
+    return (
+        f"weights {format_size(budget.weights)} · {budget.num_slots} slots {format_size(budget.slots)}"
+        f" · KV {format_size(budget.kv)}, {budget.kv_tokens:,} tokens · a step at most {format_size(budget.step)}"
+        + (f" · free {format_size(budget.free)}" if budget.given else "")
     )
 
 
@@ -125,6 +140,7 @@ def engine_config(settings: Settings, num_tokens: int, has_cuda: bool) -> Engine
             max_batch=settings.max_batch,
             max_queue=settings.max_queue,
             max_context=settings.max_context or 0,
+            memory_bytes=settings.memory,
         )
     except ValueError as fault:
         raise SettingsInvalid(str(fault)) from fault

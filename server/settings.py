@@ -5,16 +5,27 @@ are passed in as keyword arguments and so win over the environment.
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from server.sizes import parse_size
 
 _ROOT = Path(__file__).resolve().parent.parent
 
 Device = Literal["auto", "cpu", "cuda"]
 Quantization = Literal["auto", "int8", "nf4", "bf16", "fp32"]
+Size = Annotated[int, BeforeValidator(lambda size: parse_size(size) if isinstance(size, str) else size)]
 LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+class ServerError(Exception):
+    """Base of what this room raises on purpose."""
+
+
+class SettingsInvalid(ServerError):
+    """The operator's settings do not fit the machine or each other."""
 
 
 class Settings(BaseSettings):
@@ -25,7 +36,11 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="Address to listen on; loopback until you decide otherwise.")
     port: int = Field(default=8000, ge=1, le=65535, description="Port to listen on.")
 
-    base: Path = Field(default=_ROOT / "models" / "nano", description="Directory of the base model.")
+    base: Path = Field(
+        default=_ROOT / "models" / "nano",
+        description="Directory of the base model, or a repository of the hub such as Qwen/Qwen3-0.6B.",
+    )
+    revision: str | None = Field(default=None, description="The commit of a base from the hub, 40 hexadecimal digits.")
     experts: Path = Field(
         default=_ROOT / "adapters_store" / "experts",
         description="Directory that holds one directory per expert.",
@@ -37,13 +52,18 @@ class Settings(BaseSettings):
 
     device: Device = Field(default="auto", description="auto takes CUDA where there is one.")
     quantization: Quantization = Field(default="auto", description="auto is nf4 on CUDA and int8 on the CPU.")
+    memory: Size = Field(
+        default=0,
+        ge=0,
+        description="Device memory for weights, slots, KV cache and a step, as 20GiB; 0 bounds the KV cache alone.",
+    )
     threads: int | None = Field(
         default=None, ge=1, le=1024, description="CPU threads for the model; torch's own choice."
     )
     slots: int = Field(default=10, ge=1, le=256, description="Experts resident on the device at one time.")
     max_batch: int = Field(default=32, ge=1, le=1024, description="Requests decoded in one step.")
     max_context: int | None = Field(
-        default=None, ge=16, description="Positions of one request; what the base was made for, within 2 GiB of KV."
+        default=None, ge=16, description="Positions of one request; what the base was made for, within the KV cache."
     )
     max_queue: int = Field(default=128, ge=1, le=65536, description="Requests that may wait; the next one gets a 429.")
 
@@ -55,3 +75,18 @@ class Settings(BaseSettings):
         default=30, ge=0, le=3600, description="How long a stopping server finishes its requests."
     )
     log_level: LogLevel = "info"
+
+
+def settings_with(**options: object) -> Settings:
+    """The environment's settings, and the command line's options where they are not None.
+
+    Raises SettingsInvalid that names each faulty field and its variable, a line each.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    try:
+        return Settings.model_validate({**Settings().model_dump(), **given})
+    except ValidationError as error:
+        faults = [(".".join(str(step) for step in fault["loc"]), fault["msg"]) for fault in error.errors()]
+        raise SettingsInvalid(
+            "\n".join(f"{name} (HOTSEAT_{name.upper()}): {message}" for name, message in faults)
+        ) from error

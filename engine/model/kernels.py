@@ -89,7 +89,7 @@ class NF4Linear:
 
     @property
     def num_bytes(self) -> int:
-        return int(self.packed.nbytes + self.state.absmax.nbytes)
+        return int(self.packed.nbytes + self.state.absmax.nbytes + self.state.state2.absmax.nbytes)
 
     def __call__(self, x: Tensor) -> Tensor:
         return torch.nn.functional.linear(x, self._dequantize(self.packed, self.state).to(x.dtype))

@@ -22,8 +22,6 @@ from engine.model.layers import KVCache, StepInputs
 from engine.model.transformer import Layer, Transformer
 
 PLAIN, NORM, GATE = range(3)
-MAX_GROUP = 8
-"""Query heads of one key head that the attention kernel takes together."""
 
 
 class CDelta(Structure):
@@ -93,13 +91,6 @@ def library() -> ctypes.CDLL | None:
         c_void_p, c_int, POINTER(CHeads), POINTER(CRows), POINTER(CCache), c_void_p, c_void_p, c_void_p, c_void_p,
     ]  # fmt: skip
     return lib
-
-
-def supports(config: ModelConfig, block_size: int) -> bool:
-    """Whether the kernels are there and made for these shapes: vectors of sixteen without a rest."""
-    widths = (config.hidden_size, config.intermediate_size, config.head_dim, config.vocab_size, block_size)
-    group = config.num_heads // config.num_kv_heads
-    return library() is not None and all(width % 16 == 0 for width in widths) and group <= MAX_GROUP
 
 
 class NativeInt8:
@@ -236,15 +227,15 @@ class NativeTransformer(Transformer):
     ) -> None:
         super().__init__(config, embedding, head, norm, layers, prompts, block_size)
         self.kernels = Kernels()
-        half = self.config.head_dim // 2
-        self.cosines, self.sines = (table[:, :half].contiguous() for table in (self.rotary.cos, self.rotary.sin))
         self.native_layers = [self._describe(layer) for layer in self.layers]
         assert isinstance(head, NativeInt8)
         self.head_group = Group([head.described()])
 
     def forward(self, inputs: StepInputs) -> Tensor:
         tokens, eps, run = len(inputs.ids), self.config.norm_eps, self.kernels.linears
-        rows = describe_rows(inputs, self.cosines[inputs.positions], self.sines[inputs.positions])
+        half = self.config.head_dim // 2
+        angles = (table[inputs.positions, :half] for table in (self.rotary.cos, self.rotary.sin))
+        rows = describe_rows(inputs, *angles)
         mixtures = describe_mixtures(inputs.mixtures)
         hidden = self.embed(inputs.ids)
         for layer in self.native_layers:

@@ -9,7 +9,7 @@ from torch.nn.functional import silu
 
 from engine.model.config import ModelConfig
 from engine.model.delta import AdaptedLinear, Delta, Mixtures
-from engine.model.kernels import LinearKernel
+from engine.model.kernels import DenseLinear, LinearKernel
 from engine.model.layers import KVCache, StepContext, StepInputs, attend, rms_norm
 from engine.model.rope import Rotary, rotate
 
@@ -91,8 +91,10 @@ class Transformer:
         )
         kernels = sum(linear.kernel.num_bytes for linear in self.linears.values())
         slots = sum(linear.slot_bytes for linear in self.linears.values()) + self.prompts.nbytes
+        is_shared = isinstance(self.head, DenseLinear) and self.head.weight.data_ptr() == self.embedding.data_ptr()
+        tables = self.embedding.nbytes + (0 if is_shared else self.head.num_bytes) + self.rotary.num_bytes
         return {
-            "base": self.embedding.nbytes + self.head.num_bytes + self.norm.nbytes + norms + kernels,
+            "base": tables + self.norm.nbytes + norms + kernels,
             "slots": slots,
             "kv": sum(layer.cache.num_bytes for layer in self.layers),
         }

@@ -5,9 +5,14 @@ import re
 import shlex
 from pathlib import Path
 
+import pytest
+from typer.testing import CliRunner
+
+from server.__main__ import cli
 from tests.integration.conftest import OpenServer
 
-README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
 
 
 def console_examples() -> list[tuple[list[str], str]]:
@@ -47,3 +52,9 @@ async def test_the_curl_example_replies_as_shown_but_for_id_and_timings(open_ser
     for varying in ("id", "timings"):
         assert reply.pop(varying).__class__ is expected.pop(varying).__class__
     assert reply == expected
+
+
+def test_the_plan_prints_exactly_what_the_readme_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    [(command, output)] = [(c, o) for c, o in console_examples() if c[:2] == [".venv/bin/hotseat", "plan"]]
+    assert CliRunner().invoke(cli, command[1:]).stdout.strip() == output

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from engine.config import EngineConfig
-from engine.model import native, weights
+from engine.model import native
 from engine.model.config import ModelConfig, read_config
 from engine.model.delta import AdaptedLinear, Delta, LinearDelta, Mixtures
 from engine.model.kernels import Int8Linear
@@ -30,8 +30,10 @@ from engine.model.native import (
     describe_mixtures,
     describe_rows,
 )
-from engine.model.rope import RopeConfig, Rotary, rotate
+from engine.model.rope import Rotary, rotate
+from engine.model.rope_config import RopeConfig
 from engine.model.transformer import Transformer
+from engine.model.weights import load_transformer
 from engine.runner import padded
 from tests.unit.engine.models import save_base
 
@@ -208,7 +210,7 @@ def native_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def load(base: Path, **settings: object) -> Transformer:
     config = EngineConfig(**{"base": base, "num_slots": 5, "max_rank": 8, **settings})  # type: ignore[arg-type]
-    return weights.load_transformer(config, read_config(base), BLOCKS)
+    return load_transformer(config, read_config(base), BLOCKS)
 
 
 def fill(model: Transformer) -> Transformer:
@@ -224,10 +226,9 @@ def fill(model: Transformer) -> Transformer:
 
 
 @pytest.fixture
-def pair(native_base: Path, monkeypatch: pytest.MonkeyPatch) -> Pair:
+def pair(native_base: Path) -> Pair:
     fused = fill(load(native_base))
-    monkeypatch.setattr(weights, "supports", lambda *_: False)
-    plain = fill(load(native_base))
+    plain = fill(load(native_base, kernels="plain"))
     assert isinstance(fused, NativeTransformer) and type(plain) is Transformer
     return Pair(fused, plain)
 
@@ -297,11 +298,9 @@ def test_a_row_that_is_not_finite_says_so_and_disturbs_nobody(pair: Pair) -> Non
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("plain", [False, True])
-def test_an_int8_cache_is_near_a_full_one(native_base: Path, monkeypatch: pytest.MonkeyPatch, plain: bool) -> None:
-    if plain:
-        monkeypatch.setattr(weights, "supports", lambda *_: False)
-    full, small = fill(load(native_base)), fill(load(native_base, kv_dtype="int8"))
+@pytest.mark.parametrize("kernels", ["fused", "plain"])
+def test_an_int8_cache_is_near_a_full_one(native_base: Path, kernels: str) -> None:
+    full, small = (fill(load(native_base, kernels=kernels, kv_dtype=dtype)) for dtype in ("auto", "int8"))
     assert small.memory_bytes()["kv"] < full.memory_bytes()["kv"]
     parts = rows()
     for inputs in (step(parts), step([Part([7], len(part.ids), part.table, part.mixture) for part in parts])):

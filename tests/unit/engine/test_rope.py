@@ -11,7 +11,8 @@ from transformers import Qwen3Config
 from transformers.models.qwen3.modeling_qwen3 import Qwen3RotaryEmbedding
 
 from engine.model.config import read_config
-from engine.model.rope import Rotary, parse_rope
+from engine.model.rope import Rotary
+from engine.model.rope_config import parse_rope
 from tests.unit.engine.conftest import MakeEngine
 from tests.unit.engine.helpers import ask
 from tests.unit.engine.models import greedy, load_reference

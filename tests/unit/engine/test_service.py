@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.config import EngineConfig
 from engine.errors import (
     AdapterIncompatible,
     EngineOverloaded,
@@ -19,10 +18,9 @@ from engine.errors import (
     TooManyExperts,
     UnsupportedModel,
 )
-from engine.model.config import ModelConfig, read_config
-from engine.model.rope import RopeConfig
+from engine.model.config import read_config
 from engine.request import ExpertUse, FinishReason, GenerationRequest, SamplingParams
-from engine.service import Engine, _affordable_positions
+from engine.service import Engine
 from tests.unit.engine.conftest import MakeEngine
 from tests.unit.engine.helpers import ask
 from tests.unit.engine.models import Reference
@@ -196,12 +194,6 @@ async def test_an_expert_whose_scale_overflows_is_refused(
     scaled = replace(reference.adapter, config={**reference.adapter.config, "lora_alpha": 1e60}, generation="scaled")
     with pytest.raises(AdapterIncompatible, match="do not fit"):
         await ask(make_engine(), [7], [(replace(reference, adapter=scaled), 1.0)])
-
-
-def test_the_context_of_a_large_base_is_cut_to_the_budget_of_the_cache() -> None:
-    shape = ModelConfig(151_936, 1024, 3072, 28, 16, 8, 128, 40_960, RopeConfig(1e6), 1e-6, True, frozenset([1]))
-    positions = _affordable_positions(EngineConfig(base=Path(), quantization="int8"), shape)
-    assert positions % 16 == 0 and 9_000 < positions < 10_000
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,8 @@ import httpx
 import pytest
 
 from server.app import create_app
-from server.errors import SettingsInvalid
 from server.services import Lifecycle, Services
-from server.settings import Settings
+from server.settings import Settings, SettingsInvalid
 from tests.fakes import FakeEngine
 
 

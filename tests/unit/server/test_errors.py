@@ -16,7 +16,8 @@ from engine.errors import (
 )
 from grammars.errors import GrammarError, GrammarInvalid, GrammarUnknown
 from router.errors import RouterError
-from server.errors import FAULTS, NotReady, ServerError, error_response, fault_of
+from server.errors import FAULTS, NotReady, error_response, fault_of
+from server.settings import ServerError
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,14 @@
 import json
 import shlex
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
 from typer.testing import CliRunner
 
-from server.__main__ import cli, welcome_lines
+from server.__main__ import _print_welcome, cli, welcome_lines
 from server.services import Services
 from server.settings import Settings
 from tests.fakes import make_services
@@ -113,3 +114,10 @@ def test_the_welcome_names_an_address_that_a_client_can_reach(host: str, url: st
     ready, _ = welcome_lines(Settings(host=host), services)
     assert ready.endswith(url)
     assert httpx.URL(url).port == 8000
+
+
+def test_the_welcome_says_where_the_memory_goes(services: Services, capsys: pytest.CaptureFixture[str]) -> None:
+    _print_welcome(Settings(), replace(services, memory="weights 1.0 MiB · free 2.0 MiB"))
+    assert "Memory: weights 1.0 MiB · free 2.0 MiB\n" in capsys.readouterr().out
+    _print_welcome(Settings(), services)
+    assert "Memory" not in capsys.readouterr().out

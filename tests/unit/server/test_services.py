@@ -2,14 +2,17 @@
 
 import asyncio
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from server.errors import NotReady, SettingsInvalid
-from server.services import Lifecycle, Services, build_services, engine_config
-from server.settings import Settings
+from engine.budget import budget_of, fitted
+from engine.model.config import read_config
+from server.errors import NotReady
+from server.services import Lifecycle, Services, build_services, engine_config, memory_line
+from server.settings import Settings, SettingsInvalid
 from tests.fakes import FakeEngine
 
 
@@ -101,3 +104,20 @@ def test_the_number_of_threads_is_torchs(tmp_path: Path) -> None:
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
+
+
+def test_what_the_engine_holds_is_said_in_a_line() -> None:
+    settings = Settings(slots=3, memory=64 << 20, quantization="fp32")
+    config = engine_config(settings, num_tokens=0, has_cuda=False)
+    shape = read_config(settings.base)
+    line = memory_line(budget_of(fitted(config, shape), shape))
+    assert "3 slots 11.0 MiB" in line and "tokens" in line and line.count("\n") == 0
+    assert "free" in line and "free" not in memory_line(
+        budget_of(fitted(replace(config, memory_bytes=0), shape), shape)
+    )
+
+
+def test_the_name_of_a_base_that_is_not_there_is_no_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SettingsInvalid, match="pin its commit with --revision"):
+        build_services(Settings(base=Path("Qwen/Qwen3-0.6B")))

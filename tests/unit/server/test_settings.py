@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from server.settings import Settings
+from server.settings import Settings, SettingsInvalid, settings_with
 
 
 def test_the_default_listens_on_loopback_only() -> None:
@@ -37,6 +37,8 @@ def test_an_argument_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) 
         ("MAX_QUEUE", "-1"),
         ("THREADS", "many"),
         ("LOG_LEVEL", "loud"),
+        ("MEMORY", "-1"),
+        ("MEMORY", "2,000MiB"),
     ],
 )
 def test_a_value_out_of_its_bounds_is_refused(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,3 +52,21 @@ def test_the_defaults_lie_in_the_repository() -> None:
     settings = Settings()
     assert settings.base == root / "models" / "nano"
     assert settings.experts == root / "adapters_store" / "experts"
+
+
+def test_memory_is_read_with_its_unit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOTSEAT_MEMORY", "20GiB")
+    assert Settings().memory == 20 << 30
+    assert Settings(memory=1000).memory == 1000
+
+
+def test_options_that_were_not_given_leave_the_environment_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOTSEAT_PORT", "9123")
+    monkeypatch.setenv("HOTSEAT_SLOTS", "4")
+    settings = settings_with(port=None, slots=5)
+    assert (settings.port, settings.slots) == (9123, 5)
+
+
+def test_every_faulty_option_is_named_with_its_variable() -> None:
+    with pytest.raises(SettingsInvalid, match=r"port \(HOTSEAT_PORT\).*\nmemory \(HOTSEAT_MEMORY\).*'x' is no size"):
+        settings_with(port=0, memory="x")
