@@ -12,6 +12,8 @@ pytest.importorskip("triton")
 from engine.model.triton.attention import LEAST, POSITIONS, SPLITS, paged_attention, write_cache
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+# On a device these are part of what `-m gpu` runs.
+pytestmark = [pytest.mark.gpu] if DEVICE == "cuda" else []
 few = settings(max_examples=12, deadline=None)
 
 

@@ -13,6 +13,8 @@ pytest.importorskip("triton")
 from engine.model.triton.low_rank import CHUNK, diagonal, low_rank, rank_blocks
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+# On a device these are part of what `-m gpu` runs.
+pytestmark = [pytest.mark.gpu] if DEVICE == "cuda" else []
 few = settings(max_examples=12, deadline=None)
 
 
