@@ -60,11 +60,11 @@ class Paged:
         """int8 keys and values, and their scales, NaN where nothing lies; `dense` becomes what they stand for."""
         caches, scales = [], []
         for cache in (self.keys, self.values):
-            scale = cache.abs().amax(-1) / 127
+            scale = cache.float().abs().amax(-1) / 127
             rounded = (cache / scale[..., None]).round()
             cache.copy_(rounded * scale[..., None])
             caches.append(rounded.nan_to_num(99).to(torch.int8))
-            scales.append(scale.float())
+            scales.append(scale)
         for row, (keys, values) in enumerate(self.dense):
             places = torch.arange(len(keys), device=DEVICE)
             blocks, offsets = self.tables[row][places // self.keys.shape[1]].long(), places % self.keys.shape[1]
