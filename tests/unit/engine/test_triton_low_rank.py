@@ -168,6 +168,16 @@ def test_an_infinite_token_spoils_no_other() -> None:
     torch.testing.assert_close(y[1], slots.dense[0] @ x[1], atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+def test_an_infinity_meets_no_zeros_of_ranks_that_are_not_there() -> None:
+    slots = make_slots([(1, 1, 1)], 32, 48, 5, torch.float32)
+    used, weights = torch.zeros(1, 1, dtype=torch.int32, device=DEVICE), torch.ones(1, 1, device=DEVICE)
+    x, y = torch.randn(1, 32, device=DEVICE), torch.zeros(1, 48, device=DEVICE)
+    x[0, 3] = torch.inf
+    low_rank(y, x, slots.a, slots.b, slots.k, slots.shapes, used, weights, slots.blocks)
+    assert torch.equal(y[0], slots.dense[0][:, 3] * torch.inf)
+
+
 def test_a_token_without_slots_is_left_as_it_is() -> None:
     slots = make_slots([(1, 1, 8)], 32, 48, 5, torch.bfloat16)
     used = torch.full((3, 2), -1, dtype=torch.int32, device=DEVICE)
@@ -203,12 +213,13 @@ def test_a_token_gets_the_same_bits_whatever_the_batch() -> None:
 
 
 def test_a_slot_beyond_the_room_reads_and_writes_nothing_outside() -> None:
-    """A loader refuses it; if one slipped through, its neighbours would still be right."""
+    """A loader refuses it; what fits, here the first of eight columns of K, is all that is computed."""
     slots = make_slots([(1, 1, 8), (2, 8, 16)], 32, 48, 5, torch.float32)
     used, weights = torch.tensor([[0], [1], [0]], dtype=torch.int32, device=DEVICE), torch.ones(3, 1, device=DEVICE)
     x, y = torch.randn(3, 32, device=DEVICE), torch.zeros(3, 48, device=DEVICE)
     low_rank(y, x, slots.a, slots.b, slots.k, slots.shapes, used, weights, blocks=1)
     torch.testing.assert_close(y[[0, 2]], x[[0, 2]] @ slots.dense[0].t(), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(y[1], slots.dense[1][:, :4] @ x[1, :4], atol=1e-4, rtol=1e-4)
 
 
 def test_rows_of_a_wider_tensor_are_found_by_their_stride() -> None:
