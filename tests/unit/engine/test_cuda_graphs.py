@@ -157,6 +157,21 @@ def test_rows_of_padding_write_to_the_scratch_position_alone() -> None:
     assert set(changed.flatten().tolist()) <= {2, SCRATCH} and 2 in changed
 
 
+def test_padding_attends_to_nothing_and_uses_no_slot() -> None:
+    seen: list[DecodeInputs] = []
+
+    def step(inputs: DecodeInputs) -> Tensor:
+        seen.append(inputs)
+        return inputs.ids[:, None] * 2.0
+
+    record = CudaRecorder() if DEVICE.type == "cuda" else run_again
+    graphs = DecodeGraphs(step, [3], [2], TABLE, SCRATCH, DEVICE, record)
+    assert graphs.run(make_inputs([7], [3], [[(1, 0.5)]])).tolist() == [[14.0]]
+    assert seen[-1].lengths.tolist() == [4, 0, 0] and seen[-1].write.tolist()[1:] == [SCRATCH] * 2
+    assert seen[-1].token_slots.tolist() == [[1, -1], [-1, -1], [-1, -1]]
+    assert seen[-1].token_weights.tolist() == [[0.5, 0.0], [0.0, 0.0], [0.0, 0.0]]
+
+
 def test_a_small_step_after_a_large_one_sees_nothing_of_it() -> None:
     graphs, fresh = make_graphs(Decoder(), [4]), make_graphs(Decoder(), [4])
     graphs.run(make_inputs([1, 2, 3, 4], [9, 8, 7, 6], [[(0, 1.0), (2, 1.0)]] * 4))
