@@ -7,7 +7,7 @@ COPY pyproject.toml Makefile README.md LICENSE ./
 COPY server/__init__.py server/
 COPY engine/model/native engine/model/native
 # The dependencies are a layer of their own: they change less often than the code.
-RUN mkdir -p router engine/model training/tasks adapters_store grammars bench \
+RUN mkdir -p router engine/model/triton training/tasks training/routing_hints adapters_store grammars bench \
     && make install VENV=/opt/venv PYTHON=python3
 
 FROM python:3.11-slim
