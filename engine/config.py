@@ -29,6 +29,8 @@ class EngineConfig:
     block_size: int = 16
     kv_blocks: int = 0
     """Blocks of the KV cache. 0 means enough for a full batch of full contexts, within 2 GiB."""
+    prefix_cache: bool = True
+    """Keep the KV of full blocks and find it again for requests that begin alike under the same mixture."""
     adapter_cache_bytes: int = 2 << 30
     """Host memory for lowered adapters."""
 

@@ -83,6 +83,7 @@ class EngineLoop:
         return EngineStats(
             steps=stats.steps,
             prompt_tokens=stats.prompt_tokens,
+            prefix_hits_tokens=scheduler.prefix_hits_tokens,
             generated_tokens=stats.generated_tokens,
             preemptions=scheduler.num_preemptions,
             swaps=stats.swaps,

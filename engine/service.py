@@ -51,6 +51,11 @@ class Generation:
         """Prompt ids and virtual tokens."""
         return len(self._sequence.prompt_ids) + self._sequence.num_virtual
 
+    @property
+    def num_cached_tokens(self) -> int:
+        """Prompt tokens, virtual ones too, that were found in the prefix cache; final from the first event on."""
+        return self._sequence.num_cached
+
     def cancel(self) -> None:
         """Stop within one step; harmless when it has already ended."""
         if not self._ended:
@@ -183,6 +188,7 @@ class Engine:
             sampling=request.sampling,
             matcher=request.matcher,
             max_length=self.config.max_context,
+            salt=request.salt,
             submitted=submitted,
         )
 

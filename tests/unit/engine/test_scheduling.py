@@ -163,12 +163,11 @@ class SlotMachine(RuleBasedStateMachine):
     @rule(wanted=st.sets(st.sampled_from("abcdef"), min_size=1, max_size=3))
     def acquire(self, wanted: set[str]) -> None:
         names = tuple(sorted(wanted))
-        uploads = self.slots.acquire(names)
         pinned = {name for held in self.held for name in held}
-        assert (uploads is None) == (len(pinned | wanted) > 3)
-        if uploads is not None:
+        assert self.slots.can_acquire(names) == (len(pinned | wanted) <= 3)
+        if self.slots.can_acquire(names):
+            self.content.update(self.slots.acquire(names))
             self.held.append(names)
-            self.content.update(uploads)
 
     @precondition(lambda self: self.held)
     @rule(data=st.data())
