@@ -5,10 +5,10 @@ A step feeds each as many of them as the budget allows, decoding rows first; a r
 """
 
 import time
-from collections import deque
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from engine.admission import WaitingRoom
 from engine.config import EngineConfig
 from engine.kv_blocks import BlockPool
 from engine.plan import Row, StepPlan, Upload
@@ -26,17 +26,17 @@ class Scheduler:
     def __init__(self, config: EngineConfig, blocks: BlockPool, vocab_size: int, eos_ids: frozenset[int]) -> None:
         self.config, self.blocks, self.vocab_size, self.eos_ids = config, blocks, vocab_size, eos_ids
         self.slots = AdapterSlots(config.num_slots)
-        self.waiting: deque[Sequence] = deque()
+        self.waiting = WaitingRoom()
         self.running: list[Sequence] = []
         self.num_preemptions = 0
         self.prefix_hits_tokens = 0
 
     @property
     def has_work(self) -> bool:
-        return bool(self.waiting or self.running)
+        return bool(len(self.waiting) or self.running)
 
     def add(self, sequence: Sequence) -> None:
-        self.waiting.append(sequence)
+        self.waiting.add(sequence)
 
     def plan(self) -> StepPlan:
         """The next step. What runs has blocks for all of its positions before anybody is admitted."""
@@ -46,13 +46,7 @@ class Scheduler:
             pass
         for sequence in self.running:
             self._adopt(sequence)
-        rows: list[Row] = []
-        budget = self.config.max_step_tokens
-        for sequence in sorted(self.running, key=lambda s: s.length - s.num_computed > 1):
-            count = min(budget, sequence.length - sequence.num_computed)
-            if count:
-                rows.append(self._row(sequence, count))
-                budget -= count
+        rows = [self._row(sequence, count) for sequence, count in self._shares().items()]
         return StepPlan(tuple(rows), tuple(uploads))
 
     def commit(
@@ -89,19 +83,20 @@ class Scheduler:
             sequence.matcher.close()
 
     def check_integrity(self) -> None:
+        self.waiting.check_integrity()
         self.slots.check_integrity()
         self.blocks.check_integrity([sequence.block_table for sequence in self.running])
 
     def _admit(self, uploads: list[Upload]) -> bool:
-        """Move the first waiting sequence to the running ones if a place, blocks and slots are free."""
-        if not self.waiting or len(self.running) >= self.config.max_batch:
+        """Start the sequence whose turn it is, if a place and blocks are free; nobody overtakes for lack of these."""
+        if len(self.running) >= self.config.max_batch:
             return False
-        sequence = self.waiting[0]
-        if not self.slots.can_acquire(sequence.generations) or not self._take_blocks(sequence):
+        sequence = self.waiting.next(self.slots.can_acquire)
+        if sequence is None or not self._take_blocks(sequence):
             return False
         needed = self.slots.acquire(sequence.generations)
         uploads += [Upload(slot, generation, sequence.id) for slot, generation in needed]
-        self.waiting.popleft()
+        self.waiting.take(sequence)
         self.running.append(sequence)
         sequence.admitted = sequence.admitted or time.monotonic()
         return True
@@ -147,6 +142,26 @@ class Scheduler:
         for block, digest in zip(sequence.block_table[first:last], hashes[first:], strict=True):
             self.blocks.register(block, digest)
 
+    def _shares(self) -> dict[Sequence, int]:
+        """How many positions each running sequence computes in this step.
+
+        Who decodes needs one and gets it. Half of the rest is for the prompt that has been running longest, so that it
+        ends; the other half for the shortest first, so that a very long one does not keep those from starting.
+        """
+        missing = {sequence: sequence.length - sequence.num_computed for sequence in self.running}
+        shares = {sequence: 1 for sequence, count in missing.items() if count == 1}
+        prompts = [sequence for sequence in self.running if sequence not in shares]
+        budget = self.config.max_step_tokens - len(shares)
+        for sequence in prompts[:1]:
+            shares[sequence] = min(missing[sequence], -(-budget // 2))
+            budget -= shares[sequence]
+        for sequence in sorted(prompts, key=lambda s: missing[s] - shares.get(s, 0)):
+            count = min(missing[sequence] - shares.get(sequence, 0), budget)
+            if count:
+                shares[sequence] = shares.get(sequence, 0) + count
+                budget -= count
+        return shares
+
     def _row(self, sequence: Sequence, count: int) -> Row:
         start, end = sequence.num_computed, sequence.num_computed + count
         mixture = tuple((self.slots.slot_of(part.generation), part.weight) for part in sequence.parts)
@@ -177,7 +192,7 @@ class Scheduler:
         self.slots.release(sequence.generations)
         sequence.num_computed = 0
         sequence.num_preemptions += 1
-        self.waiting.appendleft(sequence)
+        self.waiting.add_preempted(sequence)
         self.num_preemptions += 1
 
     def _advance(self, sequence: Sequence, token: int, logprobs: TokenLogprobs | None, now: float) -> list[TokenEvent]:
