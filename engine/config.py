@@ -22,6 +22,8 @@ class EngineConfig:
     """Soft-prompt rows that a slot has room for."""
     max_batch: int = 32
     max_queue: int = 128
+    deadline_s: float | None = None
+    """Seconds that any request may take, queued and running together; a request may set itself fewer."""
     max_step_tokens: int = 512
     """Tokens of one step over all rows; longer prompts are prefilled in chunks."""
     max_context: int = 0

@@ -3,6 +3,7 @@
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -98,7 +99,11 @@ class EngineLoop:
         )
 
     def step(self) -> None:
-        """One turn of the machine."""
+        """One turn of the machine: who is late ends, everybody else gets on."""
+        for sequence_id, late in self.scheduler.expire(time.monotonic()).items():
+            self._publish(sequence_id, late)
+        if not self.scheduler.has_work:
+            return
         plan = self.scheduler.plan()
         self._upload(plan)
         logits = self.runner.forward(plan)

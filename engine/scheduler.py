@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 from engine.admission import WaitingRoom
 from engine.config import EngineConfig
+from engine.errors import DeadlineExceeded
 from engine.kv_blocks import BlockPool
 from engine.plan import Row, StepPlan, Upload
 from engine.prefix_hash import extend_hashes
@@ -70,6 +71,13 @@ class Scheduler:
             if sequence.id == sequence_id:
                 return [self._end(sequence, FinishReason.CANCELLED, time.monotonic())]
         return []
+
+    def expire(self, now: float) -> dict[int, DeadlineExceeded]:
+        """End every sequence whose deadline has passed at `now`, a time.monotonic(); what to say, by sequence id."""
+        late = [sequence for sequence in (*self.waiting, *self.running) if sequence.is_late(now)]
+        for sequence in late:
+            self.drop(sequence)
+        return {sequence.id: _too_late(sequence) for sequence in late}
 
     def drop(self, sequence: Sequence) -> None:
         """Free all that a sequence holds and forget it."""
@@ -215,3 +223,8 @@ class Scheduler:
         timings = sequence.timings(now)
         self.drop(sequence)
         return TokenEvent(finish=reason, timings=timings)
+
+
+def _too_late(sequence: Sequence) -> DeadlineExceeded:
+    assert sequence.deadline_s is not None
+    return DeadlineExceeded(sequence.deadline_s, len(sequence.output_ids) if sequence.admitted else None)

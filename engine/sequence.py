@@ -28,6 +28,8 @@ class Sequence:
     """Positions at which the sequence ends by length."""
     salt: str = ""
     """Sequences with different salts never share a block."""
+    deadline_s: float | None = None
+    """Seconds from submission."""
     submitted: float = field(default_factory=time.monotonic)
     output_ids: list[int] = field(default_factory=list)
     num_computed: int = 0
@@ -54,6 +56,9 @@ class Sequence:
     @property
     def generations(self) -> tuple[str, ...]:
         return tuple(part.generation for part in self.parts)
+
+    def is_late(self, now: float) -> bool:
+        return self.deadline_s is not None and now >= self.submitted + self.deadline_s
 
     def virtual_tokens(self, start: int, end: int) -> list[tuple[Part, int]]:
         """The virtual tokens among the positions from `start` to `end`, as (part, index in its soft prompt)."""

@@ -189,6 +189,7 @@ class Engine:
             matcher=request.matcher,
             max_length=self.config.max_context,
             salt=request.salt,
+            deadline_s=min((d for d in (request.deadline_s, self.config.deadline_s) if d is not None), default=None),
             submitted=submitted,
         )
 

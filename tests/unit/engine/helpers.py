@@ -37,7 +37,7 @@ async def ask(
 ) -> Answer:
     params = SamplingParams(**{"max_tokens": 12, **sampling})  # type: ignore[arg-type]
     uses = tuple(ExpertUse(reference.adapter, weight) for reference, weight in experts)
-    generation = await engine.submit(GenerationRequest("test", tuple(ids), uses, params, matcher, salt))
+    generation = await engine.submit(GenerationRequest("test", tuple(ids), uses, params, matcher, salt=salt))
     found: list[int] = []
     logprobs: list[TokenLogprobs] = []
     finish, timings = None, None
