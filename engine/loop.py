@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from engine.errors import EngineError, EngineStopped, GrammarDeadEnd, LogitsInvalid
+from engine.errors import EngineError, EngineStopped
 from engine.model.delta import Delta
 from engine.plan import StepPlan
 from engine.request import TokenEvent, TokenLogprobs
 from engine.runner import Runner
-from engine.sampler import describe, sample
+from engine.sampler import describe, sample_batch
 from engine.scheduler import Scheduler
 from engine.sequence import Sequence
 from engine.stats import EngineStats
@@ -151,19 +151,18 @@ class EngineLoop:
         self, plan: StepPlan, logits: Tensor
     ) -> tuple[dict[int, int], dict[int, TokenLogprobs], dict[int, EngineError]]:
         """sequence id -> token, its log-probabilities where asked for, and what ended rows that cannot go on alone."""
+        sequences = [self._live[row.sequence_id].sequence for row in plan.rows if row.samples]
+        wanted = {s.id: logits[row].clone() for row, s in enumerate(sequences) if s.sampling.logprobs is not None}
         tokens: dict[int, int] = {}
         logprobs: dict[int, TokenLogprobs] = {}
         faults: dict[int, EngineError] = {}
-        for row, row_logits in zip((row for row in plan.rows if row.samples), logits, strict=True):
-            sequence = self._live[row.sequence_id].sequence
-            count = sequence.sampling.logprobs
-            untouched = None if count is None else row_logits.clone()
-            try:
-                tokens[sequence.id] = sample(row_logits, sequence, self.scheduler.eos_ids)
-                if count is not None and untouched is not None:
-                    logprobs[sequence.id] = describe(untouched, tokens[sequence.id], count)
-            except (GrammarDeadEnd, LogitsInvalid) as fault:
-                faults[sequence.id] = fault
+        for sequence, drawn in zip(sequences, sample_batch(logits, sequences, self.scheduler.eos_ids), strict=True):
+            if isinstance(drawn, EngineError):
+                faults[sequence.id] = drawn
+                continue
+            tokens[sequence.id] = drawn
+            if sequence.sampling.logprobs is not None:
+                logprobs[sequence.id] = describe(wanted[sequence.id], drawn, sequence.sampling.logprobs)
         return tokens, logprobs, faults
 
     def _count(self, plan: StepPlan, num_drawn: int) -> None:
