@@ -168,7 +168,9 @@ class EngineLoop:
     def _count(self, plan: StepPlan, num_drawn: int) -> None:
         self.stats.steps += 1
         self.stats.generated_tokens += num_drawn
-        self.stats.prompt_tokens += plan.num_tokens - sum(row.samples and len(row.token_ids) == 1 for row in plan.rows)
+        for row in plan.rows:
+            num_left = self._live[row.sequence_id].sequence.num_prompt - row.start
+            self.stats.prompt_tokens += max(0, min(num_left, len(row.token_ids)))
 
     def _publish(self, sequence_id: int, news: list[TokenEvent] | Exception) -> None:
         submit = self._live[sequence_id]

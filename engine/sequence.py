@@ -50,8 +50,13 @@ class Sequence:
         return sum(part.num_virtual for part in self.parts)
 
     @property
+    def num_prompt(self) -> int:
+        """Positions of the prompt, virtual ones too."""
+        return self.num_virtual + len(self.prompt_ids)
+
+    @property
     def length(self) -> int:
-        return self.num_virtual + len(self.prompt_ids) + len(self.output_ids)
+        return self.num_prompt + len(self.output_ids)
 
     @property
     def generations(self) -> tuple[str, ...]:

@@ -49,7 +49,7 @@ class Generation:
     @property
     def num_prompt_tokens(self) -> int:
         """Prompt ids and virtual tokens."""
-        return len(self._sequence.prompt_ids) + self._sequence.num_virtual
+        return self._sequence.num_prompt
 
     @property
     def num_cached_tokens(self) -> int:

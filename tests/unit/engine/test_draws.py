@@ -63,6 +63,13 @@ def test_a_nucleus_is_that_of_a_full_sort_or_says_that_it_is_not(
         assert bool(is_whole) == (num_kept < count or count >= size)
 
 
+def test_a_nucleus_ends_as_soon_as_its_mass_is_reached() -> None:
+    """Two of four equal tokens are half of the mass; a third is one too many."""
+    probabilities = torch.full((1, 4), 0.25)
+    found = nucleus(probabilities, 4, torch.tensor([[0.5]], dtype=torch.double), torch.zeros(1, 1))
+    assert (found.weights > 0).sum() == 2
+
+
 @settings(max_examples=150, deadline=None)
 @given(SIZES, st.integers(0, 10_000), st.floats(0, 1, exclude_max=True))
 def test_a_draw_is_where_the_cumulative_weight_passes_the_uniform(size: int, seed: int, uniform: float) -> None:

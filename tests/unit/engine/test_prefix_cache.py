@@ -34,6 +34,7 @@ async def test_a_second_request_finds_all_full_blocks_but_the_last_position(make
     ids = SHARED[:33]
     first, again = await ask(engine, ids), await ask(engine, ids)
     assert (first.num_cached_tokens, again.num_cached_tokens) == (0, 32)
+    assert (engine.stats().prompt_tokens, engine.stats().prefix_hits_tokens) == (33 + 1, 32)
     assert (await ask(engine, ids[:32])).num_cached_tokens == 24, "a position is left to draw from"
     assert (await ask(engine, [9, *ids])).num_cached_tokens == 0
 

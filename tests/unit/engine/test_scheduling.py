@@ -159,28 +159,6 @@ def test_cancelling_frees_everything_at_once() -> None:
     assert machine.blocks.num_free == 30 and not machine.has_work
 
 
-def late(number: int, deadline_s: float) -> Sequence:
-    found = sequence(number, experts=("a",))
-    found.submitted, found.deadline_s = 100.0, deadline_s
-    return found
-
-
-def test_who_is_late_ends_queued_or_running_and_says_how_far_it_came() -> None:
-    machine = scheduler()
-    for number in range(CONFIG.max_batch):
-        machine.add(late(number, 2.0 + number))
-    machine.commit(machine.plan(), dict.fromkeys(range(CONFIG.max_batch), 7))
-    machine.add(late(8, 2.5))
-    machine.plan()
-    assert machine.expire(101.9) == {}
-    faults = machine.expire(102.5)
-    assert {number: fault.num_tokens for number, fault in faults.items()} == {8: None, 0: 1}
-    assert str(faults[0]) == "the request was given 2 seconds, and then its answer was at token 1"
-    assert str(faults[8]) == "the request was given 2.5 seconds, and then it was still queued"
-    machine.check_integrity()
-    assert [found.id for found in machine.running] == [1, 2, 3] and len(machine.waiting) == 0
-
-
 def test_a_full_cache_preempts_the_youngest_and_loses_nothing() -> None:
     machine = scheduler(num_blocks=10)
     for number in range(4):

@@ -11,7 +11,6 @@ import torch
 from engine.config import EngineConfig
 from engine.errors import (
     AdapterIncompatible,
-    DeadlineExceeded,
     EngineOverloaded,
     EngineStopped,
     GrammarDeadEnd,
@@ -80,38 +79,6 @@ async def test_cancelling_ends_the_stream_and_frees_the_cache(make_engine: MakeE
     assert seen[-1].finish is FinishReason.CANCELLED and len(seen) < 110
     assert engine.stats().kv_blocks_used == 0 and engine.stats().running == 0
     assert isinstance(request.matcher, EverythingBut) and request.matcher.closed == 1
-
-
-async def test_a_running_request_ends_at_its_deadline_and_frees_the_cache(make_engine: MakeEngine) -> None:
-    """The time is over before the engine's thread looks for the first time, or while it generates."""
-    engine, request = make_engine(), replace(endless(), deadline_s=0.02)
-    generation = await engine.submit(request)
-    with pytest.raises(DeadlineExceeded, match=r"given 0\.02 seconds") as caught:
-        async for _ in generation:
-            pass
-    assert caught.value.num_tokens is None or caught.value.num_tokens < 110
-    assert engine.stats().kv_blocks_used == 0 and engine.stats().running == 0
-    assert isinstance(request.matcher, EverythingBut) and request.matcher.closed == 1
-    assert (await ask(engine, [8, 9])).finish
-
-
-async def test_a_queued_request_ends_at_its_deadline(make_engine: MakeEngine) -> None:
-    engine = make_engine(max_batch=1, deadline_s=60.0)
-    running = await engine.submit(endless())
-    queued = await engine.submit(replace(endless(), deadline_s=0.0))
-    with pytest.raises(DeadlineExceeded, match="still queued"):
-        async for _ in queued:
-            pass
-    running.cancel()
-
-
-async def test_the_deadline_of_the_server_is_the_longest_there_is(make_engine: MakeEngine) -> None:
-    engine = make_engine(deadline_s=0.0)
-    for deadline_s in (None, 5.0):
-        generation = await engine.submit(replace(endless(), deadline_s=deadline_s))
-        with pytest.raises(DeadlineExceeded, match="given 0 seconds"):
-            async for _ in generation:
-                pass
 
 
 async def test_a_seed_gives_one_answer_whatever_else_runs(
