@@ -194,7 +194,7 @@ class Scheduler:
                 self._preempt(self.running[-1])
 
     def _preempt(self, sequence: Sequence) -> None:
-        """Back to the head of the queue; its cache is computed again when it returns."""
+        """Back to the head of the queue; what is no longer in the cache when it returns is computed again."""
         self.running.remove(sequence)
         self.blocks.release(sequence.block_table)
         self.slots.release(sequence.generations)
