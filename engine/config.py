@@ -22,6 +22,8 @@ class EngineConfig:
     """Soft-prompt rows that a slot has room for."""
     max_batch: int = 32
     max_queue: int = 128
+    deadline_s: float | None = None
+    """Seconds that any request may take, queued and running together; a request may set itself fewer."""
     max_step_tokens: int = 512
     """Tokens of one step over all rows; longer prompts are prefilled in chunks."""
     max_context: int = 0
@@ -35,6 +37,8 @@ class EngineConfig:
     """Blocks of the KV cache. 0 means enough for a full batch of full contexts, within what `memory_bytes` leaves."""
     memory_bytes: int = 0
     """Device memory for weights, slots, KV cache and a step. 0 means no bound but 2 GiB for the KV cache."""
+    prefix_cache: bool = True
+    """Keep the KV of full blocks and find it again for requests that begin alike under the same mixture."""
     adapter_cache_bytes: int = 2 << 30
     """Host memory for lowered adapters."""
 

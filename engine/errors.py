@@ -67,6 +67,16 @@ class GrammarDeadEnd(EngineError):
     """No token continues the grammar: it asks for text that this vocabulary cannot spell."""
 
 
+class DeadlineExceeded(EngineError):
+    """The time that a request was given is over before its answer is."""
+
+    def __init__(self, deadline_s: float, num_tokens: int | None) -> None:
+        """`num_tokens` of the answer were generated; None where the request was never admitted."""
+        progress = "it was still queued" if num_tokens is None else f"its answer was at token {num_tokens}"
+        super().__init__(f"the request was given {deadline_s:g} seconds, and then {progress}")
+        self.deadline_s, self.num_tokens = deadline_s, num_tokens
+
+
 class LogitsInvalid(EngineError):
     """The model said NaN or infinity; the request cannot go on, the others can."""
 

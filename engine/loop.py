@@ -3,17 +3,18 @@
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from engine.errors import EngineError, EngineStopped, GrammarDeadEnd, LogitsInvalid
+from engine.errors import EngineError, EngineStopped
 from engine.model.delta import Delta
 from engine.plan import StepPlan
 from engine.request import TokenEvent, TokenLogprobs
 from engine.runner import Runner
-from engine.sampler import describe, sample
+from engine.sampler import describe, sample_batch
 from engine.scheduler import Scheduler
 from engine.sequence import Sequence
 from engine.stats import EngineStats
@@ -83,6 +84,7 @@ class EngineLoop:
         return EngineStats(
             steps=stats.steps,
             prompt_tokens=stats.prompt_tokens,
+            prefix_hits_tokens=scheduler.prefix_hits_tokens,
             generated_tokens=stats.generated_tokens,
             preemptions=scheduler.num_preemptions,
             swaps=stats.swaps,
@@ -97,7 +99,11 @@ class EngineLoop:
         )
 
     def step(self) -> None:
-        """One turn of the machine."""
+        """One turn of the machine: who is late ends, everybody else gets on."""
+        for sequence_id, late in self.scheduler.expire(time.monotonic()).items():
+            self._publish(sequence_id, late)
+        if not self.scheduler.has_work:
+            return
         plan = self.scheduler.plan()
         self._upload(plan)
         logits = self.runner.forward(plan)
@@ -145,25 +151,26 @@ class EngineLoop:
         self, plan: StepPlan, logits: Tensor
     ) -> tuple[dict[int, int], dict[int, TokenLogprobs], dict[int, EngineError]]:
         """sequence id -> token, its log-probabilities where asked for, and what ended rows that cannot go on alone."""
+        sequences = [self._live[row.sequence_id].sequence for row in plan.rows if row.samples]
+        wanted = {s.id: logits[row].clone() for row, s in enumerate(sequences) if s.sampling.logprobs is not None}
         tokens: dict[int, int] = {}
         logprobs: dict[int, TokenLogprobs] = {}
         faults: dict[int, EngineError] = {}
-        for row, row_logits in zip((row for row in plan.rows if row.samples), logits, strict=True):
-            sequence = self._live[row.sequence_id].sequence
-            count = sequence.sampling.logprobs
-            untouched = None if count is None else row_logits.clone()
-            try:
-                tokens[sequence.id] = sample(row_logits, sequence, self.scheduler.eos_ids)
-                if count is not None and untouched is not None:
-                    logprobs[sequence.id] = describe(untouched, tokens[sequence.id], count)
-            except (GrammarDeadEnd, LogitsInvalid) as fault:
-                faults[sequence.id] = fault
+        for sequence, drawn in zip(sequences, sample_batch(logits, sequences, self.scheduler.eos_ids), strict=True):
+            if isinstance(drawn, EngineError):
+                faults[sequence.id] = drawn
+                continue
+            tokens[sequence.id] = drawn
+            if sequence.sampling.logprobs is not None:
+                logprobs[sequence.id] = describe(wanted[sequence.id], drawn, sequence.sampling.logprobs)
         return tokens, logprobs, faults
 
     def _count(self, plan: StepPlan, num_drawn: int) -> None:
         self.stats.steps += 1
         self.stats.generated_tokens += num_drawn
-        self.stats.prompt_tokens += plan.num_tokens - sum(row.samples and len(row.token_ids) == 1 for row in plan.rows)
+        for row in plan.rows:
+            num_left = self._live[row.sequence_id].sequence.num_prompt - row.start
+            self.stats.prompt_tokens += max(0, min(num_left, len(row.token_ids)))
 
     def _publish(self, sequence_id: int, news: list[TokenEvent] | Exception) -> None:
         submit = self._live[sequence_id]

@@ -80,6 +80,10 @@ class GenerationRequest:
     sampling: SamplingParams = field(default_factory=SamplingParams)
     matcher: TokenMatcher | None = None
     """Owned by the engine from submission on; it closes it."""
+    deadline_s: float | None = None
+    """Seconds from submission after which the request ends with DeadlineExceeded, queued or running."""
+    salt: str = ""
+    """The tenant. What one salt's requests left in the prefix cache is found by requests of the same salt alone."""
 
 
 class FinishReason(StrEnum):

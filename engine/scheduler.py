@@ -5,13 +5,15 @@ A step feeds each as many of them as the budget allows, decoding rows first; a r
 """
 
 import time
-from collections import deque
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from engine.admission import WaitingRoom
 from engine.config import EngineConfig
+from engine.errors import DeadlineExceeded
 from engine.kv_blocks import BlockPool
 from engine.plan import Row, StepPlan, Upload
+from engine.prefix_hash import extend_hashes
 from engine.request import FinishReason, TokenEvent, TokenLogprobs
 from engine.sequence import Sequence
 from engine.slots import AdapterSlots
@@ -25,35 +27,27 @@ class Scheduler:
     def __init__(self, config: EngineConfig, blocks: BlockPool, vocab_size: int, eos_ids: frozenset[int]) -> None:
         self.config, self.blocks, self.vocab_size, self.eos_ids = config, blocks, vocab_size, eos_ids
         self.slots = AdapterSlots(config.num_slots)
-        self.waiting: deque[Sequence] = deque()
+        self.waiting = WaitingRoom()
         self.running: list[Sequence] = []
         self.num_preemptions = 0
+        self.prefix_hits_tokens = 0
 
     @property
     def has_work(self) -> bool:
-        return bool(self.waiting or self.running)
+        return bool(len(self.waiting) or self.running)
 
     def add(self, sequence: Sequence) -> None:
-        self.waiting.append(sequence)
+        self.waiting.add(sequence)
 
     def plan(self) -> StepPlan:
-        """The next step. Admits from the queue in order; takes blocks for every position that it plans."""
+        """The next step. What runs has blocks for all of its positions before anybody is admitted."""
         uploads: list[Upload] = []
-        rows: list[Row] = []
-        budget = self.config.max_step_tokens
-        for sequence in sorted(self.running, key=lambda s: s.length - s.num_computed > 1):
-            if sequence not in self.running:  # preempted by a row before it
-                continue
-            row = self._row(sequence, budget)
-            if row:
-                rows.append(row)
-                budget -= len(row.token_ids)
-        while budget > 0 and (admitted := self._admit(uploads)):
-            row = self._row(admitted, budget)
-            if row:
-                rows.append(row)
-                budget -= len(row.token_ids)
-        rows = [row for row in rows if any(s.id == row.sequence_id for s in self.running)]
+        self._make_room()
+        while self._admit(uploads):
+            pass
+        for sequence in self.running:
+            self._adopt(sequence)
+        rows = [self._row(sequence, count) for sequence, count in self._shares().items()]
         return StepPlan(tuple(rows), tuple(uploads))
 
     def commit(
@@ -66,6 +60,7 @@ class Scheduler:
         for row in plan.rows:
             sequence = by_id[row.sequence_id]
             sequence.num_computed += len(row.token_ids)
+            self._register(sequence, row.start)
             if row.samples and sequence.id in tokens:
                 events[sequence.id] = self._advance(sequence, tokens[sequence.id], logprobs.get(sequence.id), now)
         return events
@@ -76,6 +71,13 @@ class Scheduler:
             if sequence.id == sequence_id:
                 return [self._end(sequence, FinishReason.CANCELLED, time.monotonic())]
         return []
+
+    def expire(self, now: float) -> dict[int, DeadlineExceeded]:
+        """End every sequence whose deadline has passed at `now`, a time.monotonic(); what to say, by sequence id."""
+        late = [sequence for sequence in (*self.waiting, *self.running) if sequence.is_late(now)]
+        for sequence in late:
+            self.drop(sequence)
+        return {sequence.id: _too_late(sequence) for sequence in late}
 
     def drop(self, sequence: Sequence) -> None:
         """Free all that a sequence holds and forget it."""
@@ -89,58 +91,116 @@ class Scheduler:
             sequence.matcher.close()
 
     def check_integrity(self) -> None:
+        self.waiting.check_integrity()
         self.slots.check_integrity()
         self.blocks.check_integrity([sequence.block_table for sequence in self.running])
 
-    def _admit(self, uploads: list[Upload]) -> Sequence | None:
-        """Move the first waiting sequence to the running ones if a place, blocks and slots are free."""
-        if not self.waiting or len(self.running) >= self.config.max_batch:
-            return None
-        sequence = self.waiting[0]
-        if self.blocks.blocks_for(sequence.length) > self.blocks.num_free:
-            return None
+    def _admit(self, uploads: list[Upload]) -> bool:
+        """Start the sequence whose turn it is, if a place and blocks are free; nobody overtakes for lack of these."""
+        if len(self.running) >= self.config.max_batch:
+            return False
+        sequence = self.waiting.next(self.slots.can_acquire)
+        if sequence is None or not self._take_blocks(sequence):
+            return False
         needed = self.slots.acquire(sequence.generations)
-        if needed is None:
-            return None
         uploads += [Upload(slot, generation, sequence.id) for slot, generation in needed]
-        self.waiting.popleft()
+        self.waiting.take(sequence)
         self.running.append(sequence)
         sequence.admitted = sequence.admitted or time.monotonic()
-        return sequence
+        return True
 
-    def _row(self, sequence: Sequence, budget: int) -> Row | None:
-        start = sequence.num_computed
-        end = min(sequence.length, start + budget)
-        if end == start or not self._make_room(sequence, end):
-            return None
+    def _take_blocks(self, sequence: Sequence) -> bool:
+        """The longest cached prefix, and blocks for all other known positions; nothing if they are not free."""
+        found = self.blocks.find(self._findable(sequence))
+        if not self.blocks.allocate(sequence.block_table, found, sequence.length):
+            return False
+        self._count_hits(sequence, len(found))
+        return True
+
+    def _adopt(self, sequence: Sequence) -> None:
+        """Take over what others have computed since the admission of a prompt that is not read to its end."""
+        start, offset = divmod(sequence.num_computed, self.blocks.block_size)
+        if offset:
+            return
+        found = self.blocks.find(self._findable(sequence)[start:])
+        self.blocks.replace(sequence.block_table, start, found)
+        self._count_hits(sequence, len(found))
+
+    def _findable(self, sequence: Sequence) -> list[bytes]:
+        """Hashes of the full blocks that it may share: at least one position is left to compute, to draw from."""
+        if not self.config.prefix_cache:
+            return []
+        size = self.blocks.block_size
+        return extend_hashes(sequence, (sequence.length - 1) // size, size)
+
+    def _count_hits(self, sequence: Sequence, num_blocks: int) -> None:
+        found = num_blocks * self.blocks.block_size
+        sequence.num_computed += found
+        self.prefix_hits_tokens += found
+        if not sequence.num_preemptions:
+            sequence.num_cached += found
+
+    def _register(self, sequence: Sequence, start: int) -> None:
+        """Make the blocks findable that a step filled from position `start` on."""
+        if not self.config.prefix_cache:
+            return
+        size = self.blocks.block_size
+        first, last = start // size, sequence.num_computed // size
+        hashes = extend_hashes(sequence, last, size)
+        for block, digest in zip(sequence.block_table[first:last], hashes[first:], strict=True):
+            self.blocks.register(block, digest)
+
+    def _shares(self) -> dict[Sequence, int]:
+        """How many positions each running sequence computes in this step.
+
+        Who decodes needs one and gets it. Half of the rest is for the prompt that has been running longest, so that it
+        ends; the other half for the shortest first, so that a very long one does not keep those from starting.
+        """
+        missing = {sequence: sequence.length - sequence.num_computed for sequence in self.running}
+        shares = {sequence: 1 for sequence, count in missing.items() if count == 1}
+        prompts = [sequence for sequence in self.running if sequence not in shares]
+        budget = self.config.max_step_tokens - len(shares)
+        for sequence in prompts[:1]:
+            shares[sequence] = min(missing[sequence], -(-budget // 2))
+            budget -= shares[sequence]
+        for sequence in sorted(prompts, key=lambda s: missing[s] - shares.get(s, 0)):
+            count = min(missing[sequence] - shares.get(sequence, 0), budget)
+            if count:
+                shares[sequence] = shares.get(sequence, 0) + count
+                budget -= count
+        return shares
+
+    def _row(self, sequence: Sequence, count: int) -> Row:
+        start, end = sequence.num_computed, sequence.num_computed + count
         mixture = tuple((self.slots.slot_of(part.generation), part.weight) for part in sequence.parts)
         ids = self._token_ids(sequence, start, end)
         return Row(sequence.id, ids, start, tuple(sequence.block_table), mixture, samples=end == sequence.length)
 
     def _token_ids(self, sequence: Sequence, start: int, end: int) -> tuple[int, ...]:
-        virtual = [
+        virtual = (
             self.vocab_size + self.slots.slot_of(part.generation) * self.config.max_virtual_tokens + index
-            for part in sequence.parts
-            for index in range(part.num_virtual)
-        ]
-        return tuple([*virtual, *sequence.prompt_ids, *sequence.output_ids][start:end])
+            for part, index in sequence.virtual_tokens(start, end)
+        )
+        return (*virtual, *sequence.real_tokens(start, end))
 
-    def _make_room(self, sequence: Sequence, end: int) -> bool:
-        """Blocks for positions up to `end`; the youngest running sequences give up theirs if none are free."""
-        while not self.blocks.grow(sequence.block_table, end):
-            youngest = self.running[-1]
-            self._preempt(youngest)
-            if youngest is sequence:
-                return False
-        return True
+    def _make_room(self) -> None:
+        """Blocks for every running sequence, oldest first; the youngest give up theirs where none are free."""
+        index = 0
+        while index < len(self.running):
+            sequence = self.running[index]
+            if self.blocks.grow(sequence.block_table, sequence.length):
+                index += 1
+            else:
+                self._preempt(self.running[-1])
 
     def _preempt(self, sequence: Sequence) -> None:
-        """Back to the head of the queue; its cache is computed again when it returns."""
+        """Back to the head of the queue; what is no longer in the cache when it returns is computed again."""
         self.running.remove(sequence)
         self.blocks.release(sequence.block_table)
         self.slots.release(sequence.generations)
         sequence.num_computed = 0
-        self.waiting.appendleft(sequence)
+        sequence.num_preemptions += 1
+        self.waiting.add_preempted(sequence)
         self.num_preemptions += 1
 
     def _advance(self, sequence: Sequence, token: int, logprobs: TokenLogprobs | None, now: float) -> list[TokenEvent]:
@@ -163,3 +223,8 @@ class Scheduler:
         timings = sequence.timings(now)
         self.drop(sequence)
         return TokenEvent(finish=reason, timings=timings)
+
+
+def _too_late(sequence: Sequence) -> DeadlineExceeded:
+    assert sequence.deadline_s is not None
+    return DeadlineExceeded(sequence.deadline_s, len(sequence.output_ids) if sequence.admitted else None)

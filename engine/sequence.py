@@ -26,11 +26,20 @@ class Sequence:
     matcher: TokenMatcher | None
     max_length: int
     """Positions at which the sequence ends by length."""
+    salt: str = ""
+    """Sequences with different salts never share a block."""
+    deadline_s: float | None = None
+    """Seconds from submission."""
     submitted: float = field(default_factory=time.monotonic)
     output_ids: list[int] = field(default_factory=list)
     num_computed: int = 0
     """Positions whose keys and values are in the cache."""
     block_table: list[int] = field(default_factory=list)
+    block_hashes: list[bytes] = field(default_factory=list)
+    """Of its full blocks, as far as somebody asked for them."""
+    num_cached: int = 0
+    """Positions of the prompt that were found in the prefix cache when it was first read."""
+    num_preemptions: int = 0
     admitted: float = 0.0
     first_token: float = 0.0
     swap_seconds: float = 0.0
@@ -41,12 +50,33 @@ class Sequence:
         return sum(part.num_virtual for part in self.parts)
 
     @property
+    def num_prompt(self) -> int:
+        """Positions of the prompt, virtual ones too."""
+        return self.num_virtual + len(self.prompt_ids)
+
+    @property
     def length(self) -> int:
-        return self.num_virtual + len(self.prompt_ids) + len(self.output_ids)
+        return self.num_prompt + len(self.output_ids)
 
     @property
     def generations(self) -> tuple[str, ...]:
         return tuple(part.generation for part in self.parts)
+
+    def is_late(self, now: float) -> bool:
+        return self.deadline_s is not None and now >= self.submitted + self.deadline_s
+
+    def virtual_tokens(self, start: int, end: int) -> list[tuple[Part, int]]:
+        """The virtual tokens among the positions from `start` to `end`, as (part, index in its soft prompt)."""
+        if start >= self.num_virtual:
+            return []
+        return [(part, index) for part in self.parts for index in range(part.num_virtual)][start:end]
+
+    def real_tokens(self, start: int, end: int) -> list[int]:
+        """The ids of prompt and answer among the positions from `start` to `end`."""
+        shift, num_prompt = self.num_virtual, len(self.prompt_ids)
+        first, last = max(0, start - shift), max(0, end - shift)
+        answer = self.output_ids[max(0, first - num_prompt) : max(0, last - num_prompt)]
+        return [*self.prompt_ids[first:last], *answer]
 
     def timings(self, now: float) -> Timings:
         admitted, first = self.admitted or now, self.first_token or now

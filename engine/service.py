@@ -49,7 +49,12 @@ class Generation:
     @property
     def num_prompt_tokens(self) -> int:
         """Prompt ids and virtual tokens."""
-        return len(self._sequence.prompt_ids) + self._sequence.num_virtual
+        return self._sequence.num_prompt
+
+    @property
+    def num_cached_tokens(self) -> int:
+        """Prompt tokens, virtual ones too, that were found in the prefix cache; final from the first event on."""
+        return self._sequence.num_cached
 
     def cancel(self) -> None:
         """Stop within one step; harmless when it has already ended."""
@@ -181,6 +186,8 @@ class Engine:
             sampling=request.sampling,
             matcher=request.matcher,
             max_length=self.config.max_context,
+            salt=request.salt,
+            deadline_s=min((d for d in (request.deadline_s, self.config.deadline_s) if d is not None), default=None),
             submitted=submitted,
         )
 

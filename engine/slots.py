@@ -20,21 +20,22 @@ class AdapterSlots:
     def slot_of(self, generation: str) -> int:
         return self._slot_of[generation]
 
-    def acquire(self, generations: Iterable[str]) -> list[tuple[int, str]] | None:
-        """Pin them all and return the (slot, generation) pairs to upload, or change nothing and return None."""
+    def can_acquire(self, generations: Iterable[str]) -> bool:
+        """Whether there are slots for all of them beside what is pinned."""
+        return len({*self._pins, *generations}) <= self.num_slots
+
+    def acquire(self, generations: Iterable[str]) -> list[tuple[int, str]]:
+        """Pin them all and return the (slot, generation) pairs to upload; `can_acquire` has to hold."""
         wanted = list(dict.fromkeys(generations))
-        missing = [generation for generation in wanted if generation not in self._slot_of]
         idle = [held for held in self._slot_of if not self._pins.get(held) and held not in wanted]
-        if len(missing) > len(self._free) + len(idle):
-            return None
         for generation in wanted:
             self._pins[generation] = self._pins.get(generation, 0) + 1
         uploads = []
-        for generation in missing:
-            slot = self._free.pop() if self._free else self._slot_of.pop(idle.pop(0))
-            self._slot_of[generation] = slot
-            uploads.append((slot, generation))
         for generation in wanted:
+            if generation not in self._slot_of:
+                slot = self._free.pop() if self._free else self._slot_of.pop(idle.pop(0))
+                self._slot_of[generation] = slot
+                uploads.append((slot, generation))
             self._slot_of.move_to_end(generation)
         return uploads
 

@@ -9,6 +9,9 @@ class EngineStats:
 
     steps: int = 0
     prompt_tokens: int = 0
+    """Positions of prompts that were computed; what the prefix cache held is not among them."""
+    prefix_hits_tokens: int = 0
+    """Positions whose keys and values were found in the prefix cache instead of computed, also after a preemption."""
     generated_tokens: int = 0
     preemptions: int = 0
     swaps: int = 0

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from adapters_store.errors import ExpertNotFound, PackageInvalid, StoreError, StoreFull
 from engine.errors import (
     AdapterIncompatible,
+    DeadlineExceeded,
     EngineError,
     EngineOverloaded,
     EngineStopped,
@@ -57,6 +58,7 @@ FAULTS: dict[type[Exception], Fault] = {
     GrammarError: _OURS,
     LogitsInvalid: Fault(503, "server_error", "logits_invalid"),
     EngineOverloaded: Fault(429, "rate_limit_error", "overloaded", is_temporary=True),
+    DeadlineExceeded: Fault(504, "server_error", "deadline_exceeded"),
     PromptTooLong: Fault(400, _INVALID, "prompt_too_long", "prompt"),
     SamplingInvalid: Fault(400, _INVALID, "sampling_invalid"),
     TooManyExperts: Fault(400, _INVALID, "too_many_experts", "experts"),

@@ -31,7 +31,7 @@ from server.services import Lifecycle, Services
 from server.streaming import DONE, EventStream, cancelling_on_disconnect, event_of
 
 _ERRORS: dict[int | str, dict[str, object]] = {
-    status: {"model": ErrorBody} for status in (400, 404, 413, 429, 500, 503)
+    status: {"model": ErrorBody} for status in (400, 404, 413, 429, 500, 503, 504)
 }
 
 

@@ -141,6 +141,7 @@ def engine_config(settings: Settings, num_tokens: int, has_cuda: bool) -> Engine
             max_queue=settings.max_queue,
             max_context=settings.max_context or 0,
             memory_bytes=settings.memory,
+            deadline_s=settings.deadline_seconds,
         )
     except ValueError as fault:
         raise SettingsInvalid(str(fault)) from fault

@@ -67,6 +67,10 @@ class Settings(BaseSettings):
     )
     max_queue: int = Field(default=128, ge=1, le=65536, description="Requests that may wait; the next one gets a 429.")
 
+    deadline_seconds: float | None = Field(
+        default=None, gt=0, description="How long a request may wait and run; a later one gets a 504."
+    )
+
     host_memory_bytes: int = Field(
         default=2 << 30, ge=0, description="Experts kept in host memory, least used out first."
     )

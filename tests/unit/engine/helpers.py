@@ -23,6 +23,7 @@ class Answer:
     finish: FinishReason | None
     timings: Timings | None
     num_prompt_tokens: int
+    num_cached_tokens: int
     logprobs: list[TokenLogprobs]
 
 
@@ -31,11 +32,12 @@ async def ask(
     ids: Sequence[int],
     experts: Sequence[tuple[Reference, float]] = (),
     matcher: TokenMatcher | None = None,
+    salt: str = "",
     **sampling: object,
 ) -> Answer:
     params = SamplingParams(**{"max_tokens": 12, **sampling})  # type: ignore[arg-type]
     uses = tuple(ExpertUse(reference.adapter, weight) for reference, weight in experts)
-    generation = await engine.submit(GenerationRequest("test", tuple(ids), uses, params, matcher))
+    generation = await engine.submit(GenerationRequest("test", tuple(ids), uses, params, matcher, salt=salt))
     found: list[int] = []
     logprobs: list[TokenLogprobs] = []
     finish, timings = None, None
@@ -43,7 +45,7 @@ async def ask(
         found += [] if event.token_id is None else [event.token_id]
         logprobs += [event.logprobs] if event.logprobs else []
         finish, timings = event.finish, event.timings
-    return Answer(found, finish, timings, generation.num_prompt_tokens, logprobs)
+    return Answer(found, finish, timings, generation.num_prompt_tokens, generation.num_cached_tokens, logprobs)
 
 
 async def ask_all(

@@ -1,6 +1,7 @@
 """Draws follow the masked distribution, whatever path they take, and a seed fixes them."""
 
 from collections import Counter
+from collections.abc import Collection
 from collections.abc import Sequence as Ids
 from typing import Any
 
@@ -11,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from engine.errors import GrammarDeadEnd, LogitsInvalid
+from engine.errors import EngineError, GrammarDeadEnd, LogitsInvalid
 from engine.request import SamplingParams
-from engine.sampler import describe, sample, truncate
+from engine.sampler import describe, sample_batch, truncate
 from engine.sequence import Sequence
 
 LOGITS = torch.tensor([2.0, 1.0, 0.5, 0.0, -1.0, 3.0])
@@ -45,13 +46,23 @@ class AllowedSet:
         pass
 
 
+def take(logits: torch.Tensor, sequence: Sequence, eos_ids: Collection[int] = ()) -> int:
+    """The token of a row alone; raises what ended it."""
+    [found] = sample_batch(logits[None].clone(), [sequence], eos_ids)
+    if isinstance(found, EngineError):
+        raise found
+    return found
+
+
 def draw(matcher: AllowedSet | None = None, logits: torch.Tensor = LOGITS, output: Ids[int] = (), **params: Any) -> int:
     sampling = SamplingParams(**params)
-    return sample(logits.clone(), Sequence(1, (0, 1), (), sampling, matcher, 100, output_ids=list(output)))
+    return take(logits, Sequence(1, (0, 1), (), sampling, matcher, 100, output_ids=list(output)))
 
 
 def frequencies(count: int, matcher: AllowedSet | None = None, **params: Any) -> torch.Tensor:
-    found = Counter(draw(matcher, seed=seed, **params) for seed in range(count))
+    """Of `count` rows with a seed each, drawn in one batch."""
+    rows = [Sequence(seed, (0, 1), (), SamplingParams(seed=seed, **params), matcher, 100) for seed in range(count)]
+    found = Counter(sample_batch(LOGITS.repeat(count, 1), rows))
     return torch.tensor([found[token] / count for token in range(len(LOGITS))])
 
 
@@ -134,10 +145,13 @@ def test_the_repetition_penalty_lowers_what_was_seen() -> None:
 def test_truncation_keeps_a_head_of_the_ranking_as_small_as_asked(
     values: list[float], k: int, p: float, m: float
 ) -> None:
-    probabilities = torch.softmax(torch.tensor(values), -1)
-    kept = truncate(probabilities.clone(), SamplingParams(temperature=1.0, top_k=k, top_p=p, min_p=m))
-    alive = kept > 0
-    assert alive[probabilities.argmax()]
+    scaled = torch.tensor([values])
+    probabilities = torch.softmax(scaled, -1)[0]
+    found = truncate(scaled, [SamplingParams(temperature=1.0, top_k=k, top_p=p, min_p=m)], k or len(values))
+    assert found.is_whole.all()
+    alive = torch.zeros(len(values), dtype=torch.bool)
+    alive[found.ids[found.weights > 0]] = True
+    assert probabilities[alive].max() == probabilities.max()
     assert probabilities[alive].min() >= probabilities[~alive].max() if (~alive).any() else True
     assert alive.sum() <= k or k == 0
     assert (probabilities[alive] >= m * probabilities.max() * (1 - 1e-5)).all()
@@ -193,7 +207,7 @@ def test_penalties_are_those_of_openai(output: list[int], presence: float, frequ
 def draw_with_end(output: Ids[int] = (), matcher: AllowedSet | None = None, **params: Any) -> int:
     """Token 5, the likeliest, is the base's end."""
     sequence = Sequence(1, (0, 1), (), SamplingParams(**params), matcher, 100, output_ids=list(output))
-    return sample(LOGITS.clone(), sequence, eos_ids={5})
+    return take(LOGITS, sequence, eos_ids={5})
 
 
 def test_no_end_is_drawn_before_its_time() -> None:

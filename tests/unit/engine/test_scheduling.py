@@ -77,6 +77,40 @@ def test_decoding_rows_are_served_before_a_new_prompt() -> None:
     assert [(row.sequence_id, len(row.token_ids)) for row in plan.rows] == [(1, 1), (2, 15)]
 
 
+def test_a_very_long_prompt_does_not_keep_others_from_starting() -> None:
+    """Sixteen positions a step: half for who runs longest, half for the shortest first."""
+    machine = scheduler()
+    for number, prompt in ((1, 38), (2, 20), (3, 6)):
+        machine.add(sequence(number, prompt))
+    plan = machine.plan()
+    assert [(row.sequence_id, len(row.token_ids), row.samples) for row in plan.rows] == [
+        (1, 8, False),
+        (3, 6, True),
+        (2, 2, False),
+    ]
+
+
+def test_the_longest_running_prompt_gets_on_however_many_short_ones_come() -> None:
+    machine = scheduler(num_blocks=40)
+    machine.add(sequence(0, prompt=38))
+    for step in range(1, 6):
+        for other in range(3):
+            machine.add(sequence(10 * step + other, prompt=16, max_tokens=1))
+        plan = machine.plan()
+        assert plan.num_tokens == CONFIG.max_step_tokens
+        assert len(next(row for row in plan.rows if row.sequence_id == 0).token_ids) >= 6
+        if machine.commit(plan, {row.sequence_id: 7 for row in plan.rows if row.samples}).get(0):
+            return
+    raise AssertionError("the long prompt is still being read")
+
+
+def test_experts_take_turns_however_many_ask_for_one() -> None:
+    machine = scheduler(num_blocks=200)
+    for number, name in enumerate("aaaaaaaab"):
+        machine.add(sequence(number, experts=(name,)))
+    assert {row.sequence_id for row in machine.plan().rows} == {0, 1, 2, 8}
+
+
 def test_virtual_tokens_come_first_and_name_their_slot() -> None:
     machine = scheduler()
     machine.add(sequence(1, experts=("b", "c"), virtual=2))
@@ -163,12 +197,11 @@ class SlotMachine(RuleBasedStateMachine):
     @rule(wanted=st.sets(st.sampled_from("abcdef"), min_size=1, max_size=3))
     def acquire(self, wanted: set[str]) -> None:
         names = tuple(sorted(wanted))
-        uploads = self.slots.acquire(names)
         pinned = {name for held in self.held for name in held}
-        assert (uploads is None) == (len(pinned | wanted) > 3)
-        if uploads is not None:
+        assert self.slots.can_acquire(names) == (len(pinned | wanted) <= 3)
+        if self.slots.can_acquire(names):
+            self.content.update(self.slots.acquire(names))
             self.held.append(names)
-            self.content.update(uploads)
 
     @precondition(lambda self: self.held)
     @rule(data=st.data())

@@ -8,6 +8,7 @@ from starlette.exceptions import HTTPException
 from adapters_store.errors import ExpertNotFound, PackageInvalid, StoreError, StoreFull
 from engine.errors import (
     AdapterIncompatible,
+    DeadlineExceeded,
     EngineError,
     EngineOverloaded,
     EngineStopped,
@@ -29,6 +30,7 @@ from server.settings import ServerError
         (GrammarUnknown("x", ["json"]), 400, "grammar_unknown", "grammar"),
         (GrammarInvalid("no root"), 500, "internal_error", None),
         (EngineOverloaded(8, 8), 429, "overloaded", None),
+        (DeadlineExceeded(2.5, 7), 504, "deadline_exceeded", None),
         (PromptTooLong(9000, 4096), 400, "prompt_too_long", "prompt"),
         (TooManyExperts(5, 4), 400, "too_many_experts", "experts"),
         (AdapterIncompatible("x", "rank 99"), 400, "expert_incompatible", "experts"),
@@ -82,5 +84,6 @@ def test_every_fault_has_a_type_that_fits_its_status() -> None:
         429: {"rate_limit_error"},
         500: {"server_error"},
         503: {"server_error", "overloaded_error"},
+        504: {"server_error"},
     }
     assert all(fault.type in kinds[fault.status] for fault in FAULTS.values())
