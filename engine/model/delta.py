@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from engine.model.kernels import LinearKernel
+from engine.model.memory import zeros
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +86,11 @@ class AdaptedLinear:
         """A and B are kept in the dtype `adapter`, the small parts in that of `like`, which the model computes in."""
         out, inner = shape
         self.kernel, self.shape = kernel, shape
-        self.a = like.new_zeros(slots, rank, inner, dtype=adapter)
-        self.b = like.new_zeros(slots, rank, out, dtype=adapter)
-        self.k = like.new_zeros(slots, isqrt(out) * isqrt(inner))
-        self.g = like.new_zeros(slots, out)
-        self.c = like.new_zeros(slots, inner)
+        self.a = zeros((slots, rank, inner), like, adapter)
+        self.b = zeros((slots, rank, out), like, adapter)
+        self.k = zeros((slots, isqrt(out) * isqrt(inner)), like)
+        self.g = zeros((slots, out), like)
+        self.c = zeros((slots, inner), like)
         self.low_rank: dict[int, int] = {}
         """Slot -> rank of what it holds."""
         self.kronecker: dict[int, tuple[int, int, int]] = {}

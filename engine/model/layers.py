@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from engine.model.delta import Mixtures
+from engine.model.memory import zeros
 from engine.model.rope import Rotary
 
 
@@ -98,8 +99,8 @@ class KVCache:
 
     def __init__(self, positions: int, heads: int, head_dim: int, like: Tensor, int8: bool = False) -> None:
         shape, dtype = (positions, heads, head_dim), torch.int8 if int8 else like.dtype
-        self.keys, self.values = like.new_zeros(shape, dtype=dtype), like.new_zeros(shape, dtype=dtype)
-        self.scales = like.new_zeros(2, positions, heads, dtype=torch.float32) if int8 else None
+        self.keys, self.values = zeros(shape, like, dtype), zeros(shape, like, dtype)
+        self.scales = zeros((2, positions, heads), like, torch.float32) if int8 else None
         """Of keys and values."""
 
     @property

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from engine.model.config import ModelConfig
 from engine.model.delta import AdaptedLinear, LinearDelta, Mixtures
-from engine.model.kernels import LinearKernel, quantize_weight
+from engine.model.kernels import LinearKernel
 from engine.model.layers import KVCache, StepInputs
 from engine.model.transformer import Layer, Transformer
 
@@ -26,6 +26,10 @@ PLAIN, NORM, GATE = range(3)
 
 class CDelta(Structure):
     _fields_ = [(name, c_void_p) for name in "abkgc"] + [(name, c_int32) for name in ("rank", "l", "m")]
+
+
+class CWeight(Structure):
+    _fields_ = [(name, c_void_p) for name in ("values", "scale", "offset")]
 
 
 class CLinear(Structure):
@@ -82,7 +86,7 @@ def library() -> ctypes.CDLL | None:
         return None
     lib.hs_workspace_new.restype = c_void_p
     lib.hs_workspace_free.argtypes = [c_void_p]
-    lib.hs_pack.argtypes = [c_void_p, c_int32, c_int32, c_void_p, c_void_p]
+    lib.hs_quantize_weight.argtypes = [c_int, c_void_p, c_int32, c_int32, POINTER(CWeight)]
     lib.hs_linears.argtypes = [
         c_void_p, c_int, POINTER(POINTER(CLinear)), c_int, POINTER(CInput), POINTER(CMixtures), POINTER(c_void_p),
         c_void_p,
@@ -99,11 +103,12 @@ class NativeInt8:
     def __init__(self, weight: Tensor) -> None:
         lib = library()
         assert lib is not None
-        rounded, self.scale = quantize_weight(weight)
-        self.out, self.inner = rounded.shape
-        self.packed = torch.empty_like(rounded)
-        self.offset = torch.empty(self.out, dtype=torch.int32)
-        lib.hs_pack(rounded.data_ptr(), self.out, self.inner, self.packed.data_ptr(), self.offset.data_ptr())
+        self.out, self.inner = weight.shape
+        self.packed = torch.empty(weight.shape, dtype=torch.int8)
+        self.scale, self.offset = torch.empty(self.out), torch.empty(self.out, dtype=torch.int32)
+        places = CWeight(self.packed.data_ptr(), self.scale.data_ptr(), self.offset.data_ptr())
+        weight = weight.float().contiguous()
+        lib.hs_quantize_weight(torch.get_num_threads(), weight.data_ptr(), self.out, self.inner, byref(places))
 
     @property
     def num_bytes(self) -> int:

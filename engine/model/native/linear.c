@@ -13,18 +13,25 @@
 
 char *hs_reserve(hs_workspace *space, size_t size);
 
-/* weight [out, in] -> tiles; `out` is a multiple of 16 and `in` of 16. */
-void hs_pack(const int8_t *weight, int32_t out, int32_t in, int8_t *packed, int32_t *offset) {
-    for (int o = 0; o < out; o++) {
-        int32_t sum = 0;
-        int8_t *tile = packed + (size_t)(o / TILE) * TILE * in + (o % TILE) * 4;
-        for (int i = 0; i < in; i++) {
-            int8_t value = weight[(size_t)o * in + i];
-            tile[(size_t)(i / 4) * 64 + i % 4] = value;
-            sum += value;
-        }
-        offset[o] = ZERO * sum;
+/* One row of int8, each value a quarter of a column of its tile, and its scale: the row's peak is 127. */
+static void quantize_weight_row(const hs_weight *to, const float *row, int o, int in) {
+    float peak = 0;
+    for (int i = 0; i < in; i++) peak = __builtin_fabsf(row[i]) > peak ? __builtin_fabsf(row[i]) : peak;
+    float scale = peak / LEVELS < 1.17549435e-38f ? 1.17549435e-38f : peak / LEVELS;
+    int8_t *tile = to->values + (size_t)(o / TILE) * TILE * in + (o % TILE) * 4;
+    int32_t sum = 0;
+    for (int i = 0; i < in; i++) {
+        int8_t value = (int8_t)__builtin_rintf(row[i] / scale);
+        tile[(size_t)(i / 4) * 64 + i % 4] = value;
+        sum += value;
     }
+    to->scale[o] = scale;
+    to->offset[o] = ZERO * sum;
+}
+
+void hs_quantize_weight(int threads, const float *weight, int32_t out, int32_t in, const hs_weight *to) {
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int o = 0; o < out; o++) quantize_weight_row(to, weight + (size_t)o * in, o, in);
 }
 
 ALWAYS void store_tile(const hs_linear *layer, const hs_row *line, __m512i sum, int column, float *out) {

@@ -25,6 +25,12 @@ typedef struct {
     int32_t rank, l, m;
 } hs_delta;
 
+typedef struct {
+    int8_t *values;
+    float *scale;
+    int32_t *offset;
+} hs_weight;
+
 /* A linear layer: int8 weights in tiles [out / 16, in / 4, 16, 4], one scale for each output. */
 typedef struct {
     const int8_t *weight;
@@ -79,7 +85,9 @@ typedef struct {
 int hs_supported(void);
 hs_workspace *hs_workspace_new(void);
 void hs_workspace_free(hs_workspace *space);
-void hs_pack(const int8_t *weight, int32_t out, int32_t in, int8_t *packed, int32_t *offset);
+
+/* weight [out, in], both multiples of 16 -> int8 tiles, scales and offsets as hs_linear has them. */
+void hs_quantize_weight(int threads, const float *weight, int32_t out, int32_t in, const hs_weight *to);
 
 /* Several layers on the same input: outs[i] [tokens, out_i] = layer_i(input). With `add`, what the one layer gives is
  * added to `add` [tokens, out]. */
