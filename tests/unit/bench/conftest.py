@@ -1,0 +1,24 @@
+"""A base of random weights, small enough to make for every run, with its experts and its GGUF files."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench.make_base import BaseShape, make_base, make_gguf
+from bench.make_experts import make_experts
+
+ROOT = Path(__file__).resolve().parents[3]
+SHAPE = BaseShape(
+    vocab_size=2304, hidden=64, intermediate=96, layers=2, heads=4, kv_heads=2, head_dim=32, positions=512
+)
+
+
+@pytest.fixture(scope="session")
+def random_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_num_threads(1)
+    directory = tmp_path_factory.mktemp("random") / "base"
+    make_base(directory, SHAPE, 0, ROOT / "models" / "nano")
+    make_experts(directory, 0)
+    make_gguf(directory)
+    return directory
