@@ -1,5 +1,7 @@
 """A base of random weights, small enough to make for every run, with its experts and its GGUF files."""
 
+import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,3 +24,14 @@ def random_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_experts(directory, 0)
     make_gguf(directory)
     return directory
+
+
+@pytest.fixture
+def fake_llama(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The program; what its server is asked lies beside it in `log`."""
+    program = tmp_path / "fake-llama"
+    script = Path(__file__).with_name("fake_llama.py")
+    program.write_text(f'#!/bin/sh\nexec {shlex.join([sys.executable, str(script)])} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("FAKE_LLAMA_LOG", str(tmp_path / "log"))
+    return program
