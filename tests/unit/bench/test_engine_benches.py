@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bench import decode, mixed, offline, prefill
+from bench import decode, mixed, offline, options, prefill
 
 
 @pytest.fixture
@@ -70,9 +70,9 @@ def test_offline_is_scaled_down_and_both_cases_have_the_same_lengths(run: Any) -
 
 
 def test_the_offline_load_is_within_its_lengths_and_the_same_with_experts(random_base: Path) -> None:
-    args = offline.options.parser(None).parse_args([str(random_base), "--runs", "2"])
+    args = options.parser(None).parse_args([str(random_base), "--runs", "2"])
     args.requests, args.max_length = 40, 300
-    alone, mixed_case = (offline.make_case(args, "name", experts) for experts in ([None], ["ten/a", "ten/b"]))
+    alone, mixed_case = offline.make_case(args, "name", [None]), offline.make_case(args, "name", ["ten/a", "ten/b"])
     for ours, theirs in zip(alone.runs, mixed_case.runs, strict=True):
         assert [jobs[0].max_tokens for jobs in ours] == [jobs[0].max_tokens for jobs in theirs]
         assert all(100 <= length <= 300 for jobs in ours for length in (len(jobs[0].prompt_ids), jobs[0].max_tokens))

@@ -94,7 +94,7 @@ def test_what_was_not_generated_costs_what_the_later_tokens_did() -> None:
 
 
 def test_a_sample_lost_in_noise_is_not_extrapolated() -> None:
-    with pytest.raises(ValueError, match="4 tokens took 1.9 s and the first alone 2.0 s"):
+    with pytest.raises(ValueError, match=r"4 tokens took 1\.9 s and the first alone 2\.0 s"):
         seconds_for(first=2.0, sampled=1.9, num_sampled=4, output=11)
 
 
