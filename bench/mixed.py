@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bench import options
 from bench.own import EngineRun, run_engine, vocab_size
-from bench.peers import ServerSpec, run_server
+from bench.peers import ServerSpec, program_output, run_server
 from bench.report import Figure, show
 from bench.workload import Case, Prompts, even_case, throughput
 
@@ -71,8 +71,10 @@ def transformers_figure(args: argparse.Namespace) -> Figure:
     sampled = min(args.output, 8)
     command = [sys.executable, "-m", "bench.sequential", str(args.base), "--threads", str(args.threads)]
     command += ["--prompt", str(args.prompt), "--output", str(args.output), "--sampled", str(sampled)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    speed = json.loads(done.stdout.splitlines()[-1])["tokens_per_s"]
+    try:
+        speed = json.loads(program_output(command).splitlines()[-1])["tokens_per_s"]
+    except subprocess.TimeoutExpired as late:
+        return Figure(TRANSFORMERS_ROW, (), f"took more than {late.timeout:.0f} s")
     note = f"one after another, extrapolated from {sampled} tokens each"
     return Figure(TRANSFORMERS_ROW, (speed,), note)
 

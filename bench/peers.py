@@ -148,7 +148,7 @@ def bench_samples(program: Path, model: Path, threads: int, runs: int, load: tup
     command = [str(program), "--model", str(model), "--threads", str(threads), "--repetitions", str(runs)]
     command += ["--n-prompt", str(prompt), "--n-gen", str(output), "--n-depth", str(depth)]
     command += ["--n-gpu-layers", "0", "--output", "json"]
-    return tuple(json.loads(_output(command))[0]["samples_ts"])
+    return tuple(json.loads(program_output(command))[0]["samples_ts"])
 
 
 def batched_samples(
@@ -168,7 +168,7 @@ def batched_samples(
         str(rows * (prompt + output)),
     ]
     command += ["--n-gpu-layers", "0", "--output-format", "jsonl"]
-    return tuple(_decode_speed(_output(command)) for _ in range(runs))
+    return tuple(_decode_speed(program_output(command)) for _ in range(runs))
 
 
 def _decode_speed(output: str) -> float:
@@ -177,8 +177,8 @@ def _decode_speed(output: str) -> float:
     return found
 
 
-def _output(command: list[str]) -> str:
-    """What it prints. Raises RuntimeError with its last words when it fails."""
+def program_output(command: list[str]) -> str:
+    """What it prints. Raises RuntimeError with its last words when it fails, TimeoutExpired after TOOL_LIMIT_S."""
     done = subprocess.run(command, capture_output=True, text=True, timeout=TOOL_LIMIT_S, check=False)
     if done.returncode:
         raise RuntimeError(f"{Path(command[0]).name} ended with {done.returncode}: {done.stderr[-400:]}")
