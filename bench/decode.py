@@ -38,7 +38,7 @@ def make_cases(args: argparse.Namespace) -> list[Case]:
 
 def own_figures(args: argparse.Namespace, quantization: str) -> dict[str, Figure]:
     longest = max(args.context, args.batch_context + 10 * args.batch_context // 512) + args.output + ROOM
-    spec = EngineSpec(args.base, quantization, args.device, args.threads, longest)
+    spec = EngineSpec(args.base, quantization, args.device, args.threads, longest, 10)
     run = run_engine(spec, make_cases(args))
     return {
         name: Figure(f"ours {quantization}: {name}", tuple(map(decode_rate, traces)))

@@ -99,7 +99,7 @@ def main() -> None:
     args = options.parse(parser)
     args.output = args.output or (32 if args.quick else 128)
     cases = make_cases(args)
-    run = run_engine(options.engine_spec(args, args.prompt + args.output + ROOM), list(cases.values()))
+    run = run_engine(options.engine_spec(args, args.prompt + args.output + ROOM, 10), list(cases.values()))
     title = f"Ten clients, ten experts: {args.prompt} + {args.output} tokens, {args.threads} threads"
     memory = {"rss_bytes": run.rss_bytes, "memory_bytes": run.memory_bytes}
     times = {"ready_s": round(run.ready_s, 2), "load_s": round(run.load_s, 2)}

@@ -6,6 +6,7 @@ engines publish; a CPU gets a part of it unless told otherwise, and the title sa
 """
 
 import argparse
+from dataclasses import replace
 
 from bench import options
 from bench.mixed import TEN, experts_of
@@ -37,8 +38,8 @@ def make_case(args: argparse.Namespace, name: str, experts: list[str | None]) ->
 
 def measure(args: argparse.Namespace) -> EngineRun:
     cases = [make_case(args, ALONE, [None]), make_case(args, MIXED, experts_of(args.base, TEN))]
-    spec = options.engine_spec(args, 2 * args.max_length + VIRTUAL_TOKENS, max_queue=args.requests + 10)
-    return run_engine(spec, cases)
+    spec = options.engine_spec(args, 2 * args.max_length + VIRTUAL_TOKENS, 0)
+    return run_engine(replace(spec, max_queue=args.requests + len(cases[1].warm_up)), cases)
 
 
 def main() -> None:

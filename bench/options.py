@@ -34,8 +34,8 @@ def parse(made: argparse.ArgumentParser) -> argparse.Namespace:
     return args
 
 
-def engine_spec(args: argparse.Namespace, max_context: int, max_queue: int = 128) -> EngineSpec:
-    return EngineSpec(args.base, args.quantization, args.device, args.threads, max_context, max_queue=max_queue)
+def engine_spec(args: argparse.Namespace, max_context: int, kv_contexts: int) -> EngineSpec:
+    return EngineSpec(args.base, args.quantization, args.device, args.threads, max_context, kv_contexts)
 
 
 def settings(args: argparse.Namespace) -> dict[str, object]:

@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -31,7 +31,8 @@ class EngineSpec:
     threads: int = 0
     """0 leaves it to torch: one per physical core."""
     max_context: int = 512
-    max_batch: int = 32
+    kv_contexts: int = 0
+    """Full contexts that the KV cache has room for; 0 leaves its size to the engine, which may preempt."""
     max_queue: int = 128
 
 
@@ -87,16 +88,14 @@ def _measure(spec: EngineSpec, cases: Sequence[Case], born: float) -> EngineRun:
         torch.set_num_threads(spec.threads)
     run = EngineRun({case.name: [] for case in cases})
     began = time.perf_counter()
-    engine = Engine.load(
-        EngineConfig(
-            base=spec.base,
-            device=spec.device,
-            quantization=spec.quantization,
-            max_context=spec.max_context,
-            max_batch=spec.max_batch,
-            max_queue=spec.max_queue,
-        )
+    config = EngineConfig(
+        base=spec.base,
+        device=spec.device,
+        quantization=spec.quantization,
+        max_context=spec.max_context,
+        max_queue=spec.max_queue,
     )
+    engine = Engine.load(replace(config, kv_blocks=spec.kv_contexts * -(-spec.max_context // config.block_size)))
     engine.start()
     run.load_s, run.ready_s = time.perf_counter() - began, time.time() - born
     try:

@@ -21,7 +21,7 @@ LLAMA_KIND = "q8_0"
 def own_figures(args: argparse.Namespace, lengths: list[int]) -> list[Figure]:
     prompts = Prompts(vocab_size(args.base))
     cases = [even_case(str(length), prompts, [None], (length, 1), args.runs) for length in lengths]
-    run = run_engine(options.engine_spec(args, max(lengths) + ROOM), cases)
+    run = run_engine(options.engine_spec(args, max(lengths) + ROOM, 1), cases)
     return [
         Figure(
             f"ours {args.quantization}: {length} tokens",
