@@ -1,0 +1,88 @@
+"""The engine benches from their command lines to their last line, on a base small enough for seconds."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import decode, mixed, offline, options, prefill
+
+
+@pytest.fixture
+def run(random_base: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Calls a bench as the shell would; the record that it prints."""
+
+    def call(bench: Any, *arguments: object) -> dict[str, Any]:
+        words = [str(random_base), "--quick", "--threads", "1", *map(str, arguments)]
+        monkeypatch.setattr(sys, "argv", [bench.__name__, *words])
+        bench.main()
+        found: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
+        return found
+
+    return call
+
+
+def test_mixed_measures_ours_and_llama_and_says_what_was_not_run(run: Any, fake_llama: Path) -> None:
+    found = run(mixed, "--prompt", 8, "--output", 3, "--llama-server", fake_llama)
+    rows = found["rows"]
+    assert len(rows) == 7
+    assert all(row["median"] > 0 for row in rows[:6])
+    assert rows[6]["median"] is None and rows[6]["note"] == "needs --transformers"
+    assert rows[0]["first_to_this"] == 1.0
+    settings = found["settings"]
+    assert settings["rss_bytes"] > sum(settings["memory_bytes"].values()) > 0
+    assert settings["ready_s"] > settings["load_s"] > 0
+    asked = [json.loads(line) for line in fake_llama.with_name("log").read_text().splitlines()][1:]
+    scales = [[entry["scale"] for entry in body["lora"]] for body in asked]
+    assert sorted(scales[10:20]) == sorted([float(i == j) for j in range(10)] for i in range(10))
+    assert scales[30:] == [[0.0] * 10] * 10
+
+
+def test_decode_compares_quantizations_and_both_tools(run: Any, fake_llama: Path) -> None:
+    tools = ("--llama-bench", fake_llama, "--llama-batched-bench", fake_llama)
+    found = run(decode, "--quantization", "int8,fp32", "--context", 8, "--batch-context", 16, "--output", 8, *tools)
+    names = [(row["section"], row["name"]) for row in found["rows"]]
+    assert names[:3] == [
+        (0, "ours int8: one stream"),
+        (0, "ours fp32: one stream"),
+        (0, "llama-bench Q8_0: one stream"),
+    ]
+    assert len([section for section, _ in names if section == 1]) == 6
+    assert all(row["median"] > 0 for row in found["rows"])
+
+
+def test_prefill_has_a_section_per_length(run: Any) -> None:
+    found = run(prefill, "--lengths", "16,8")
+    assert [(row["section"], row["median"] is None) for row in found["rows"]] == [
+        (0, False),
+        (0, True),
+        (1, False),
+        (1, True),
+    ]
+
+
+def test_offline_is_scaled_down_and_both_cases_have_the_same_lengths(run: Any) -> None:
+    found = run(offline, "--requests", 3, "--max-length", 8)
+    assert [row["median"] > 0 for row in found["rows"]] == [True, True]
+    assert found["settings"]["requests"] == 3
+
+
+def test_the_offline_load_is_within_its_lengths_and_the_same_with_experts(random_base: Path) -> None:
+    args = options.parser(None).parse_args([str(random_base), "--runs", "2"])
+    args.requests, args.max_length = 40, 300
+    alone, mixed_case = offline.make_case(args, "name", [None]), offline.make_case(args, "name", ["ten/a", "ten/b"])
+    for ours, theirs in zip(alone.runs, mixed_case.runs, strict=True):
+        assert [jobs[0].max_tokens for jobs in ours] == [jobs[0].max_tokens for jobs in theirs]
+        assert all(100 <= length <= 300 for jobs in ours for length in (len(jobs[0].prompt_ids), jobs[0].max_tokens))
+    assert alone.runs[0] != alone.runs[1]
+
+
+def test_a_base_that_is_not_there_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["prefill", str(tmp_path / "missing")])
+    with pytest.raises(SystemExit):
+        prefill.main()
+    assert "missing does not exist" in capsys.readouterr().err
