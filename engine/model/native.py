@@ -74,10 +74,7 @@ class CHeads(Structure):
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """The compiled kernels, or None where they were not built or this CPU cannot run them.
-
-    They were linked without an OpenMP runtime: torch's is in the process already, and its threads are shared.
-    """
+    """The compiled kernels, or None where they were not built or this CPU cannot run them."""
     found = sorted(Path(__file__).parent.glob("_native*.so"))
     if not found:
         return None
@@ -85,14 +82,15 @@ def library() -> ctypes.CDLL | None:
     if not lib.hs_supported():
         return None
     lib.hs_workspace_new.restype = c_void_p
+    lib.hs_workspace_new.argtypes = [c_int]
     lib.hs_workspace_free.argtypes = [c_void_p]
-    lib.hs_quantize_weight.argtypes = [c_int, c_void_p, c_int32, c_int32, POINTER(CWeight)]
+    lib.hs_quantize_weight.argtypes = [c_void_p, c_void_p, c_int32, c_int32, POINTER(CWeight)]
     lib.hs_linears.argtypes = [
-        c_void_p, c_int, POINTER(POINTER(CLinear)), c_int, POINTER(CInput), POINTER(CMixtures), POINTER(c_void_p),
+        c_void_p, POINTER(POINTER(CLinear)), c_int, POINTER(CInput), POINTER(CMixtures), POINTER(c_void_p),
         c_void_p,
     ]  # fmt: skip
     lib.hs_attend.argtypes = [
-        c_void_p, c_int, POINTER(CHeads), POINTER(CRows), POINTER(CCache), c_void_p, c_void_p, c_void_p, c_void_p,
+        c_void_p, POINTER(CHeads), POINTER(CRows), POINTER(CCache), c_void_p, c_void_p, c_void_p, c_void_p,
     ]  # fmt: skip
     return lib
 
@@ -101,14 +99,13 @@ class NativeInt8:
     """Weights int8 per output channel as in `Int8Linear`, in tiles of 16 outputs by 4 inputs."""
 
     def __init__(self, weight: Tensor) -> None:
-        lib = library()
-        assert lib is not None
         self.out, self.inner = weight.shape
         self.packed = torch.empty(weight.shape, dtype=torch.int8)
         self.scale, self.offset = torch.empty(self.out), torch.empty(self.out, dtype=torch.int32)
         places = CWeight(self.packed.data_ptr(), self.scale.data_ptr(), self.offset.data_ptr())
         weight = weight.float().contiguous()
-        lib.hs_quantize_weight(torch.get_num_threads(), weight.data_ptr(), self.out, self.inner, byref(places))
+        kernels = Kernels()
+        kernels.lib.hs_quantize_weight(kernels.space, weight.data_ptr(), self.out, self.inner, byref(places))
 
     @property
     def num_bytes(self) -> int:
@@ -173,14 +170,14 @@ class Group:
 
 
 class Kernels:
-    """The library with a workspace of its own; used by one thread at a time."""
+    """The library with threads and a workspace of its own; used by one thread at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int = 0) -> None:
+        """With as many threads as torch has, unless told otherwise."""
         lib = library()
         assert lib is not None
-        self.lib, self.threads = lib, torch.get_num_threads()
-        self.space = c_void_p(lib.hs_workspace_new())
-        weakref.finalize(self, lib.hs_workspace_free, self.space)
+        self.lib, self.space = lib, c_void_p(lib.hs_workspace_new(threads or torch.get_num_threads()))
+        weakref.finalize(self, lib.hs_workspace_free, self.space).atexit = False
 
     def linears(
         self, group: Group, given: CInput, tokens: int, mixtures: CMixtures | None = None, add: Tensor | None = None
@@ -190,16 +187,14 @@ class Kernels:
         places = (c_void_p * len(outs))(*(out.data_ptr() for out in outs))
         mixtures = mixtures or CMixtures(None, None, tokens, 0)
         added = None if add is None else add.data_ptr()
-        self.lib.hs_linears(
-            self.space, self.threads, group.pointers, len(outs), byref(given), byref(mixtures), places, added
-        )
+        self.lib.hs_linears(self.space, group.pointers, len(outs), byref(given), byref(mixtures), places, added)
         return outs
 
     def attend(self, heads: CHeads, rows: CRows, kv: CCache, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """query [tokens, heads * head_dim], which is overwritten -> the same shape; keys and values go to the cache."""
         out = torch.empty_like(query)
         pointers = (query.data_ptr(), key.data_ptr(), value.data_ptr(), out.data_ptr())
-        self.lib.hs_attend(self.space, self.threads, byref(heads), byref(rows), byref(kv), *pointers)
+        self.lib.hs_attend(self.space, byref(heads), byref(rows), byref(kv), *pointers)
         return out
 
 

@@ -5,9 +5,8 @@
 #include "native.h"
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#include "pool.h"
 #include "vector.h"
-
-#include <omp.h>
 
 char *hs_reserve(hs_workspace *space, size_t size);
 
@@ -21,6 +20,12 @@ typedef struct {
     const float *key, *value;
     float *out;
     int group;        /* query heads that share a key head */
+    int at_once;      /* tokens of a row that are attended for together */
+    int items;        /* of such tokens, over all rows */
+    hs_pool *pool;
+    float *memory;
+    size_t room;      /* scores of one query */
+    atomic_int heads_taken, items_taken;
 } job;
 
 /* Where a position of a row lies in the cache, in units of (block, head). */
@@ -262,38 +267,48 @@ static void attend(const job *work, int row, int head, int t, int tokens, float 
             _mm512_storeu_ps(out[q] + i, _mm512_mul_ps(_mm512_loadu_ps(out[q] + i), _mm512_set1_ps(inverses[q])));
 }
 
-void hs_attend(hs_workspace *space, int threads, const hs_heads *shape, const hs_rows *rows, const hs_cache *cache,
-               float *query, const float *key, const float *value, float *out) {
-    job work = {shape, rows, cache, query, key, value, out, shape->heads / shape->kv_heads};
-    int at_once = QUERIES / work.group, longest = 0, items = 0;
+static void attend_item(const job *work, int item, int head, float *scores) {
+    const hs_rows *rows = work->rows;
+    int row = 0, t, at_once = work->at_once;
+    for (;; row++) {
+        int tokens = rows->begins[row + 1] - rows->begins[row], parts = (tokens + at_once - 1) / at_once;
+        t = rows->begins[row] + item * at_once;
+        if (item < parts) break;
+        item -= parts;
+    }
+    int left = rows->begins[row + 1] - t;
+    attend(work, row, head, t, left < at_once ? left : at_once, scores, work->room);
+}
+
+static void compute(void *argument, int thread) {
+    job *work = argument;
+    const hs_rows *rows = work->rows;
+    int heads = work->shape->kv_heads, place;
+    float *scores = work->memory + thread * (QUERIES * work->room + work->shape->head_dim);
+    while ((place = hs_next(&work->heads_taken, rows->begins[rows->rows] * heads)) >= 0) {
+        int t = place / heads, row = 0;
+        while (rows->begins[row + 1] <= t) row++;
+        write_head(work, row, t, place % heads, scores + QUERIES * work->room);
+    }
+    hs_meet(work->pool);
+    while ((place = hs_next(&work->items_taken, work->items * heads)) >= 0)
+        attend_item(work, place / heads, place % heads, scores);
+}
+
+void hs_attend(hs_workspace *space, const hs_heads *shape, const hs_rows *rows, const hs_cache *cache, float *query,
+               const float *key, const float *value, float *out) {
+    job work = {.shape = shape, .rows = rows, .cache = cache, .query = query, .key = key, .value = value, .out = out,
+                .group = shape->heads / shape->kv_heads, .pool = space->pool};
+    int longest = 0;
+    work.at_once = QUERIES / work.group;
     for (int r = 0; r < rows->rows; r++) {
         int tokens = rows->begins[r + 1] - rows->begins[r], length = rows->starts[r] + tokens;
         longest = length > longest ? length : longest;
-        items += (tokens + at_once - 1) / at_once;
+        work.items += (tokens + work.at_once - 1) / work.at_once;
     }
-    size_t room = ((size_t)longest + 63) & ~(size_t)63;
-    char *memory = hs_reserve(space, threads * (QUERIES * room + shape->head_dim) * sizeof(float));
-#pragma omp parallel num_threads(threads)
-    {
-        float *scores = (float *)memory + omp_get_thread_num() * (QUERIES * room + shape->head_dim);
-#pragma omp for schedule(static)
-        for (int place = 0; place < rows->begins[rows->rows] * shape->kv_heads; place++) {
-            int t = place / shape->kv_heads, row = 0;
-            while (rows->begins[row + 1] <= t) row++;
-            write_head(&work, row, t, place % shape->kv_heads, scores + QUERIES * room);
-        }
-#pragma omp for schedule(dynamic, 1) nowait
-        for (int place = 0; place < items * shape->kv_heads; place++) {
-            int item = place / shape->kv_heads, row = 0, t;
-            for (;; row++) {
-                int tokens = rows->begins[row + 1] - rows->begins[row], parts = (tokens + at_once - 1) / at_once;
-                t = rows->begins[row] + item * at_once;
-                if (item < parts) break;
-                item -= parts;
-            }
-            int left = rows->begins[row + 1] - t;
-            attend(&work, row, place % shape->kv_heads, t, left < at_once ? left : at_once, scores, room);
-        }
-    }
+    work.room = ((size_t)longest + 63) & ~(size_t)63;
+    size_t floats = space->pool->threads * (QUERIES * work.room + shape->head_dim);
+    work.memory = (float *)hs_reserve(space, floats * sizeof(float));
+    hs_run(space->pool, compute, &work);
 }
 #endif

@@ -9,8 +9,6 @@
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 #include "linear.h"
 
-#include <omp.h>
-
 char *hs_reserve(hs_workspace *space, size_t size);
 
 /* One row of int8, each value a quarter of a column of its tile, and its scale: the row's peak is 127. */
@@ -29,9 +27,22 @@ static void quantize_weight_row(const hs_weight *to, const float *row, int o, in
     to->offset[o] = ZERO * sum;
 }
 
-void hs_quantize_weight(int threads, const float *weight, int32_t out, int32_t in, const hs_weight *to) {
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int o = 0; o < out; o++) quantize_weight_row(to, weight + (size_t)o * in, o, in);
+typedef struct {
+    const float *weight;
+    const hs_weight *to;
+    int out, in, threads;
+} quantization;
+
+static void quantize_share(void *argument, int thread) {
+    const quantization *job = argument;
+    for (int o = thread; o < job->out / TILE; o += job->threads)
+        for (int row = o * TILE; row < (o + 1) * TILE; row++)
+            quantize_weight_row(job->to, job->weight + (size_t)row * job->in, row, job->in);
+}
+
+void hs_quantize_weight(hs_workspace *space, const float *weight, int32_t out, int32_t in, const hs_weight *to) {
+    quantization job = {weight, to, out, in, space->pool->threads};
+    hs_run(space->pool, quantize_share, &job);
 }
 
 ALWAYS void store_tile(const hs_linear *layer, const hs_row *line, __m512i sum, int column, float *out) {
@@ -113,14 +124,13 @@ static size_t take(size_t *used, size_t bytes) {
     return place;
 }
 
-/* Returns the threads' scratch rows. */
-static float *lay_out(hs_job *work, hs_workspace *space, int threads) {
+static void lay_out(hs_job *work, hs_workspace *space) {
     size_t used = 0, tokens = work->tokens, places = (size_t)work->variants * 2 * tokens;
     size_t x = take(&used, tokens * work->in * sizeof(float)), rounded = take(&used, places * work->in);
     size_t scales = take(&used, places * sizeof(float)), rows = take(&used, places * sizeof(hs_row));
     size_t packed = take(&used, places * work->in);
     size_t hidden = take(&used, tokens * work->mixtures->width * work->count * work->width * sizeof(float));
-    size_t scratch = take(&used, (size_t)threads * work->in * sizeof(float));
+    size_t scratch = take(&used, (size_t)work->pool->threads * work->in * sizeof(float));
     char *memory = hs_reserve(space, used);
     work->x = work->input->kind == HS_PLAIN ? (float *)work->input->x : (float *)(memory + x);
     work->rounded = (uint8_t *)memory + rounded;
@@ -128,11 +138,11 @@ static float *lay_out(hs_job *work, hs_workspace *space, int threads) {
     work->rows = (hs_row *)(memory + rows);
     work->packed = (uint8_t *)memory + packed;
     work->hidden = (float *)(memory + hidden);
-    return (float *)(memory + scratch);
+    work->scratch = (float *)(memory + scratch);
 }
 
-static void columns(const hs_job *work, int chunk, int size) {
-    int index = 0;
+static void columns(const hs_job *work, int chunk) {
+    int index = 0, size = work->chunk_size;
     for (; chunk >= (work->layers[index]->out + size - 1) / size; index++)
         chunk -= (work->layers[index]->out + size - 1) / size;
     const hs_linear *layer = work->layers[index];
@@ -142,36 +152,55 @@ static void columns(const hs_job *work, int chunk, int size) {
     hs_finish(work, index, begin, end);
 }
 
-void hs_linears(hs_workspace *space, int threads, const hs_linear *const *layers, int count, const hs_input *input,
+/* The input's first pass for every `step`-th token from `first` on. */
+static void round_tokens(hs_job *work, int first, int step, float *scratch) {
+    for (int t = first; t < work->tokens; t += step) {
+        if (work->input->kind != HS_PLAIN) hs_prepare(work, t);
+        for (int v = 0; v < work->variants; v++) hs_quantize(work, v, t, scratch);
+    }
+}
+
+static void pack_tiles(const hs_job *work, int first, int step) {
+    for (int v = 0; v < work->variants; v++)
+        for (int part = first; part < num_parts(work->num_rows[v]); part += step) hs_pack_rows(work, v, part);
+}
+
+static void compute(void *argument, int thread) {
+    hs_job *work = argument;
+    int threads = work->pool->threads, width = work->mixtures->width, count = work->count, piece;
+    float *scratch = work->scratch + (size_t)thread * work->in;
+    if (work->tokens == 1) { /* not worth meeting for */
+        if (thread == 0) round_tokens(work, 0, 1, scratch), hs_list_rows(work), pack_tiles(work, 0, 1);
+    } else {
+        round_tokens(work, thread, threads, scratch);
+        hs_meet(work->pool);
+        if (thread == 0) hs_list_rows(work);
+        hs_meet(work->pool);
+        pack_tiles(work, thread, threads);
+    }
+    if (work->products) {
+        hs_meet(work->pool);
+        while ((piece = hs_next(&work->products_taken, work->products)) >= 0)
+            hs_shrink(work, piece / count / width, piece / count % width, piece % count);
+    }
+    hs_meet(work->pool);
+    while ((piece = hs_next(&work->chunks_taken, work->chunks)) >= 0) columns(work, piece);
+}
+
+void hs_linears(hs_workspace *space, const hs_linear *const *layers, int count, const hs_input *input,
                 const hs_mixtures *mixtures, float *const *outs, float *add) {
     hs_job work = {.layers = layers, .count = count, .variants = 1, .input = input, .mixtures = mixtures, .outs = outs,
-                .add = add, .tokens = mixtures->tokens, .in = layers[0]->in};
+                   .add = add, .tokens = mixtures->tokens, .in = layers[0]->in, .pool = space->pool};
     hs_survey(&work);
-    float *scratch = lay_out(&work, space, threads);
-    int total = 0, chunks = 0, products = work.width ? work.tokens * mixtures->width * count : 0;
+    lay_out(&work, space);
+    int total = 0;
     for (int i = 0; i < count; i++) total += layers[i]->out;
-    int size = total / (threads * 8) / 32 * 32;
+    int size = total / (space->pool->threads * 8) / 32 * 32;
     size = size < 64 ? 64 : size > 256 ? 256 : size;
     while (work.tokens > ROWS && size > 64 && size * work.in > 1 << 18) size /= 2; /* weights that stay in cache */
-    for (int i = 0; i < count; i++) chunks += (layers[i]->out + size - 1) / size;
-#pragma omp parallel num_threads(threads)
-    {
-        float *row_scratch = scratch + (size_t)omp_get_thread_num() * work.in;
-#pragma omp for schedule(static)
-        for (int t = 0; t < work.tokens; t++) {
-            if (input->kind != HS_PLAIN) hs_prepare(&work, t);
-            for (int v = 0; v < work.variants; v++) hs_quantize(&work, v, t, row_scratch);
-        }
-#pragma omp single
-        hs_list_rows(&work);
-        for (int v = 0; v < work.variants; v++)
-#pragma omp for schedule(static) nowait
-            for (int part = 0; part < num_parts(work.num_rows[v]); part++) hs_pack_rows(&work, v, part);
-#pragma omp for schedule(dynamic, 1)
-        for (int p = 0; p < products; p++)
-            hs_shrink(&work, p / count / mixtures->width, p / count % mixtures->width, p % count);
-#pragma omp for schedule(dynamic, 1) nowait
-        for (int chunk = 0; chunk < chunks; chunk++) columns(&work, chunk, size);
-    }
+    work.chunk_size = size;
+    for (int i = 0; i < count; i++) work.chunks += (layers[i]->out + size - 1) / size;
+    work.products = work.width ? work.tokens * mixtures->width * count : 0;
+    hs_run(space->pool, compute, &work);
 }
 #endif

@@ -3,6 +3,7 @@
 #define HOTSEAT_LINEAR_H
 
 #include "native.h"
+#include "pool.h"
 #include "vector.h"
 
 #include <stdlib.h>
@@ -15,6 +16,7 @@ enum {
     ZERO = 128,
     MAX_LAYERS = 4,
 };
+
 /* One row of integers of the product: the first term of a token, or what its rounding left over. */
 typedef struct {
     const uint8_t *values; /* [in] */
@@ -34,10 +36,14 @@ typedef struct {
     float *x;                 /* [tokens, in] what the layers see */
     uint8_t *rounded;         /* [variants, 2, tokens, in] */
     float *scales;            /* [variants, 2, tokens]; a second scale of 0 says that there is no second term */
-    hs_row *rows;                /* [variants, 2 * tokens] */
+    hs_row *rows;             /* [variants, 2 * tokens] */
     int num_rows[MAX_LAYERS];
     uint8_t *packed;          /* [variants, 2 * tokens * in]: tiles of rows, [in / 4, rows of the tile, 4] each */
     float *hidden;            /* [tokens, mixture width, layers, width] */
+    hs_pool *pool;
+    float *scratch;           /* [threads, in] */
+    int products, chunk_size, chunks;
+    atomic_int products_taken, chunks_taken;
 } hs_job;
 
 /* Tile `index` of `parts` nearly equal ones. */

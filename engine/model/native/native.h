@@ -9,8 +9,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Memory that a step needs for a while; it grows to what was needed most. One for each engine thread. */
+/* The threads that work on a step, and the memory that it needs for a while, which grows to what was needed most. Used by
+ * one caller at a time: each engine has one. */
 typedef struct {
+    struct hs_pool *pool;
     char *memory;
     size_t size;
 } hs_workspace;
@@ -83,20 +85,20 @@ typedef struct {
 } hs_heads;
 
 int hs_supported(void);
-hs_workspace *hs_workspace_new(void);
+hs_workspace *hs_workspace_new(int threads);
 void hs_workspace_free(hs_workspace *space);
 
 /* weight [out, in], both multiples of 16 -> int8 tiles, scales and offsets as hs_linear has them. */
-void hs_quantize_weight(int threads, const float *weight, int32_t out, int32_t in, const hs_weight *to);
+void hs_quantize_weight(hs_workspace *space, const float *weight, int32_t out, int32_t in, const hs_weight *to);
 
 /* Several layers on the same input: outs[i] [tokens, out_i] = layer_i(input). With `add`, what the one layer gives is
  * added to `add` [tokens, out]. */
-void hs_linears(hs_workspace *space, int threads, const hs_linear *const *layers, int count, const hs_input *input,
+void hs_linears(hs_workspace *space, const hs_linear *const *layers, int count, const hs_input *input,
                 const hs_mixtures *mixtures, float *const *outs, float *add);
 
 /* Norm and rotate queries and keys, store keys and values, attend. query, out [tokens, heads, head_dim]; the query is
  * overwritten. */
-void hs_attend(hs_workspace *space, int threads, const hs_heads *shape, const hs_rows *rows, const hs_cache *cache,
-               float *query, const float *key, const float *value, float *out);
+void hs_attend(hs_workspace *space, const hs_heads *shape, const hs_rows *rows, const hs_cache *cache, float *query,
+               const float *key, const float *value, float *out);
 
 #endif

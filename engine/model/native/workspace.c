@@ -1,18 +1,25 @@
-/* Whether this CPU can run the kernels, and the memory that they work in. */
+/* Whether this CPU can run the kernels, and what they work with. */
 #include "native.h"
 
 #include <stdlib.h>
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#include "pool.h"
+
 int hs_supported(void) {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
            __builtin_cpu_supports("avx512vnni");
 }
 
-hs_workspace *hs_workspace_new(void) { return calloc(1, sizeof(hs_workspace)); }
+hs_workspace *hs_workspace_new(int threads) {
+    hs_workspace *space = calloc(1, sizeof(hs_workspace));
+    space->pool = hs_pool_new(threads);
+    return space;
+}
 
 void hs_workspace_free(hs_workspace *space) {
+    hs_pool_free(space->pool);
     free(space->memory);
     free(space);
 }

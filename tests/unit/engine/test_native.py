@@ -266,7 +266,7 @@ def test_a_row_is_bit_for_bit_the_same_alone_chunked_decoded_and_with_other_thre
     together = model.forward(step(parts))
     for index, part in enumerate(parts):
         for cuts in ([], [len(part.ids) // 3], [len(part.ids) - 1], list(range(1, len(part.ids)))):
-            model.kernels.threads = 1 + len(cuts) % 3
+            model.kernels = Kernels(threads=1 + len(cuts) % 3)
             bounds = [0, *(cut for cut in cuts if 0 < cut < len(part.ids)), len(part.ids)]
             for begin, end in pairwise(bounds):
                 found = model.forward(step([Part(part.ids[begin:end], begin, part.table, part.mixture)]))
