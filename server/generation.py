@@ -204,6 +204,7 @@ def reply_of(running: Running, text: str, finish: Finish) -> Reply:
         ),
         usage=Usage(
             prompt_tokens=num_prompt,
+            cached_tokens=running.tokens.num_cached_tokens,
             completion_tokens=finish.num_tokens,
             total_tokens=num_prompt + finish.num_tokens,
         ),

@@ -122,6 +122,8 @@ class Routing(Wire):
 
 class Usage(Wire):
     prompt_tokens: int
+    cached_tokens: int
+    """Of the prompt's, those whose keys and values were in the prefix cache."""
     completion_tokens: int
     total_tokens: int
 

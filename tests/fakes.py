@@ -115,7 +115,7 @@ class FakeGeneration:
         self._token_ids = token_ids[: request.sampling.max_tokens]
         self._reason = FinishReason.STOP if len(token_ids) == len(self._token_ids) else FinishReason.LENGTH
         self._cancelled = asyncio.Event()
-        self.num_prompt_tokens = len(request.prompt_ids)
+        self.num_prompt_tokens, self.num_cached_tokens = len(request.prompt_ids), 0
         self.is_cancelled = False
         self.num_given = 0
 

@@ -45,7 +45,8 @@ def load_transformer(config: EngineConfig, model: ModelConfig, kv_blocks: int) -
         def read(name: str) -> Tensor:
             return read_stored(name).to(dtype)
 
-        embedding = read_stored(EMBEDDING)
+        # A copy: a view would keep the whole file mapped.
+        embedding = read_stored(EMBEDDING).clone()
         head = embedding.to(dtype) if model.tied_embeddings else read(HEAD)
         positions = kv_blocks * config.block_size
         layers = [_layer(read, index, config, model, positions) for index in range(model.num_layers)]

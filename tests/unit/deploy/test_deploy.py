@@ -35,7 +35,7 @@ def exported(tmp_path: Path) -> set[str]:
             finish_reason=FinishReason.STOP,
             experts=[ExpertUsed(name="sql", version="1.0.0", kind="lora", weight=1.0)],
             routing=Routing(stage="keywords", reason="", confidence=1.0, scores={}),
-            usage=Usage(prompt_tokens=1, completion_tokens=1, total_tokens=2),
+            usage=Usage(prompt_tokens=1, cached_tokens=0, completion_tokens=1, total_tokens=2),
             timings=Timings(queue_ms=1, route_ms=1, swap_ms=1, first_token_ms=1, total_ms=1),
         )
     )

@@ -198,7 +198,12 @@ async def test_closing_stops_the_engines_work(services: Services, engine: FakeEn
 
 async def test_the_reply_counts_tokens_and_tells_times(services: Services) -> None:
     _, reply = await finish(await begin(services, ask("hello", experts=["sql"])))
-    assert reply.usage.model_dump() == {"prompt_tokens": 5, "completion_tokens": 10, "total_tokens": 15}
+    assert reply.usage.model_dump() == {
+        "prompt_tokens": 5,
+        "cached_tokens": 0,
+        "completion_tokens": 10,
+        "total_tokens": 15,
+    }
     times = reply.timings
     assert (times.queue_ms, times.swap_ms, times.first_token_ms, times.total_ms) == (0.5, 2.0, 3.0, 7.0)
     assert times.route_ms >= 0

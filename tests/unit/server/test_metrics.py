@@ -25,7 +25,7 @@ def reply(swap_ms: float = 0.0, experts: tuple[str, ...] = ()) -> Reply:
         finish_reason=FinishReason.STOP,
         experts=[ExpertUsed(name=name, version="1.0.0", kind="lora", weight=1.0) for name in experts],
         routing=Routing(stage="keywords", reason="", confidence=1.0, scores={}),
-        usage=Usage(prompt_tokens=1, completion_tokens=1, total_tokens=2),
+        usage=Usage(prompt_tokens=1, cached_tokens=0, completion_tokens=1, total_tokens=2),
         timings=Timings(queue_ms=1, route_ms=1, swap_ms=swap_ms, first_token_ms=30, total_ms=50),
     )
 

@@ -29,7 +29,7 @@ async def test_a_reply_holds_what_the_issue_names(client: httpx.AsyncClient) -> 
     assert list(reply) == ["id", "text", "finish_reason", "experts", "routing", "usage", "timings"]
     assert reply["experts"] == [{"name": "sql", "version": "1.2.3", "kind": "lora", "weight": 1.0}]
     assert set(reply["routing"]) == {"stage", "reason", "confidence", "scores"}
-    assert set(reply["usage"]) == {"prompt_tokens", "completion_tokens", "total_tokens"}
+    assert set(reply["usage"]) == {"prompt_tokens", "cached_tokens", "completion_tokens", "total_tokens"}
     assert set(reply["timings"]) == {"queue_ms", "route_ms", "swap_ms", "first_token_ms", "total_ms"}
     assert (reply["text"], reply["finish_reason"]) == ("sql: count in SQL", "stop")
 

@@ -31,7 +31,7 @@ class Tokens:
     def __init__(self, data: bytes, reason: FinishReason = FinishReason.STOP) -> None:
         self._data = data
         self._reason = reason
-        self.num_prompt_tokens = 1
+        self.num_prompt_tokens, self.num_cached_tokens = 1, 0
         self.num_given = 0
         self.is_cancelled = False
 
