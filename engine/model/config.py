@@ -82,7 +82,8 @@ FusedKind = Literal["native", "triton"]
 
 def fused_kind(config: EngineConfig, model: ModelConfig) -> FusedKind | None:
     """Which fused kernels serve this base, where they were built or installed; None is the plain transformer."""
-    if config.kernels == "triton" or (config.kernels == "fused" and config.device.startswith("cuda")):
+    # Triton launches on a thread's current device, which is the first.
+    if config.kernels == "triton" or (config.kernels == "fused" and config.device in ("cuda", "cuda:0")):
         return None if config.quantization == "int8" else "triton"
     widths = (model.hidden_size, model.intermediate_size, model.head_dim, model.vocab_size, config.block_size)
     is_native = (
