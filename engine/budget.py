@@ -9,12 +9,13 @@ from math import isqrt, prod
 
 from engine.config import EngineConfig
 from engine.errors import BudgetTooSmall
-from engine.model.config import ModelConfig, is_fused
+from engine.model.config import ModelConfig, fused_kind, num_scratch_blocks
+from engine.model.triton import CHUNK, COLUMNS, RANK_BLOCK, SPLITS
 
 DEFAULT_KV_BYTES = 2 << 30
 SHORTEST_CONTEXT = 256
 """Positions below which a context that nobody asked for is of no use to anybody."""
-FP32 = 4
+FP32 = INT32 = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +33,15 @@ class Budget:
     num_slots: int
     kv_block: int
     kv_blocks: int
+    scratch_blocks: int
+    """Beside those of sequences."""
     block_size: int
     max_context: int
     activations: int
-    """Of a full step, estimated from above."""
+    """Of a full step, estimated from above; and of a recorded one, which keeps its memory."""
     gathered: int
-    """Keys and values of one layer, copied for the decoding rows of a step; for a full batch of longest contexts."""
+    """Keys and values of one layer, copied for the decoding rows of a step, for a full batch of longest contexts; on
+    CUDA for one row that reads its prompt."""
     host_cache: int
     """Host memory for lowered adapters, at most."""
     given: int
@@ -53,7 +57,7 @@ class Budget:
 
     @property
     def kv(self) -> int:
-        return self.kv_block * self.kv_blocks
+        return self.kv_block * (self.kv_blocks + self.scratch_blocks)
 
     @property
     def step(self) -> int:
@@ -111,7 +115,7 @@ def budget_of(config: EngineConfig, model: ModelConfig) -> Budget:
     """Of a configuration whose `max_context` and `kv_blocks` are decided."""
     item = _itemsize(config)
     layer = sum(
-        _linear_bytes(shape, config.quantization, is_fused(config, model)) for shape in model.linear_shapes.values()
+        _linear_bytes(shape, config.quantization, _is_native(config, model)) for shape in model.linear_shapes.values()
     )
     norms = model.num_layers * sum(model.norm_widths.values()) + model.hidden_size
     return Budget(
@@ -124,9 +128,10 @@ def budget_of(config: EngineConfig, model: ModelConfig) -> Budget:
         num_slots=config.num_slots,
         kv_block=kv_block_bytes(config, model),
         kv_blocks=config.kv_blocks,
+        scratch_blocks=num_scratch_blocks(config, model),
         block_size=config.block_size,
         max_context=config.max_context,
-        activations=_activation_bytes(config, model),
+        activations=_activation_bytes(config, model, config.max_step_tokens) + _recorded_bytes(config, model),
         gathered=config.max_context * _gathered_bytes_per_position(config, model),
         host_cache=config.adapter_cache_bytes,
         given=config.memory_bytes,
@@ -138,13 +143,16 @@ def slot_bytes(config: EngineConfig, model: ModelConfig) -> int:
     shapes = model.linear_shapes.values()
     low_rank = sum(config.max_rank * (out + inner) for out, inner in shapes)
     small = sum(isqrt(out) * isqrt(inner) + out + inner for out, inner in shapes)
+    # What a slot holds, as the GPU's kernels read it: three integers.
+    sizes = 3 * INT32 * len(shapes) if fused_kind(config, model) == "triton" else 0
     prompt = config.max_virtual_tokens * model.hidden_size * _itemsize(config)
-    return model.num_layers * (low_rank * low_rank_itemsize(config, model) + small * _itemsize(config)) + prompt
+    parts = low_rank * low_rank_itemsize(config, model) + small * _itemsize(config) + sizes
+    return model.num_layers * parts + prompt
 
 
 def low_rank_itemsize(config: EngineConfig, model: ModelConfig) -> int:
     """Bytes of a value of A and B in a slot."""
-    return 2 if is_fused(config, model) else _itemsize(config)
+    return 2 if _is_native(config, model) else _itemsize(config)
 
 
 def kv_block_bytes(config: EngineConfig, model: ModelConfig) -> int:
@@ -165,6 +173,10 @@ def _itemsize(config: EngineConfig) -> int:
     return adapter_itemsize(config.quantization)
 
 
+def _is_native(config: EngineConfig, model: ModelConfig) -> bool:
+    return fused_kind(config, model) == "native"
+
+
 def _linear_bytes(shape: tuple[int, int], quantization: str, fused: bool) -> int:
     """One linear layer as its kernel holds it."""
     values = prod(shape)
@@ -183,7 +195,7 @@ def _head_bytes(config: EngineConfig, model: ModelConfig) -> int:
     is_dense = quantization != "int8"
     if model.tied_embeddings and is_dense and _itemsize(config) == model.embedding_itemsize:
         return 0
-    return _linear_bytes((model.vocab_size, model.hidden_size), quantization, is_fused(config, model))
+    return _linear_bytes((model.vocab_size, model.hidden_size), quantization, _is_native(config, model))
 
 
 def _kv_bytes_per_position(config: EngineConfig, model: ModelConfig) -> int:
@@ -194,12 +206,14 @@ def _kv_bytes_per_position(config: EngineConfig, model: ModelConfig) -> int:
 
 
 def _gathered_bytes_per_position(config: EngineConfig, model: ModelConfig) -> int:
-    """The fused kernels read the blocks in place."""
-    if is_fused(config, model):
+    """The fused kernels read the blocks in place; on a GPU only those of decoding rows."""
+    kind = fused_kind(config, model)
+    if kind == "native":
         return 0
+    rows = 1 if kind == "triton" else config.max_batch
     if config.kv_dtype == "int8":
-        return config.max_batch * 2 * model.num_kv_heads * model.head_dim * (_itemsize(config) + 1)
-    return config.max_batch * _kv_bytes_per_position(config, model)
+        return rows * 2 * model.num_kv_heads * model.head_dim * (_itemsize(config) + 1)
+    return rows * _kv_bytes_per_position(config, model)
 
 
 def _longest_context(config: EngineConfig, model: ModelConfig) -> int:
@@ -219,12 +233,34 @@ def _affordable_blocks(config: EngineConfig, model: ModelConfig) -> int:
     return max(left, 0) // kv_block_bytes(config, model)
 
 
-def _activation_bytes(config: EngineConfig, model: ModelConfig) -> int:
+def _recorded_bytes(config: EngineConfig, model: ModelConfig) -> int:
+    """Recorded steps have a pool of their own, which is that of the largest, and share one result."""
+    if fused_kind(config, model) != "triton":
+        return 0
+    return _activation_bytes(config, model, config.max_batch) + config.max_batch * model.vocab_size * FP32
+
+
+def _adapter_bytes(config: EngineConfig, model: ModelConfig, tokens: int) -> int:
+    """Beside the widest layer."""
+    shapes, item = model.linear_shapes.values(), _itemsize(config)
+    # The slots' factors side by side, and each token's products with them.
+    rank = config.num_slots * config.max_rank
+    plain = item * (rank * max(map(sum, shapes)) + 3 * tokens * rank)
+    if fused_kind(config, model) != "triton":
+        return plain
+    # Each token's scaled input, and its sums with A of as many experts as there are slots. Adapters that the kernels
+    # have no room for take the plain way beside that.
+    inner = max(inner for _, inner in shapes)
+    sums = -(-inner // CHUNK) * -(-config.max_rank // RANK_BLOCK) * COLUMNS * RANK_BLOCK
+    return plain + tokens * (item * inner + FP32 * config.num_slots * sums)
+
+
+def _activation_bytes(config: EngineConfig, model: ModelConfig, tokens: int) -> int:
     """The widest moments of a layer, of the adapters beside it and of the head, as if they came together.
 
     They do not, but an allocator that keeps what it once had in pieces makes up for that.
     """
-    item, tokens = _itemsize(config), config.max_step_tokens
+    item = _itemsize(config)
     hidden, inner = model.hidden_size, model.intermediate_size
     query, key = model.num_heads * model.head_dim, model.num_kv_heads * model.head_dim
     # Residual, normed input and its fp32 form; then query, key, value and output, with the rotation in fp32.
@@ -235,11 +271,12 @@ def _activation_bytes(config: EngineConfig, model: ModelConfig) -> int:
         mlp += FP32 * 4 * inner  # the rows before, during and after rounding
     shapes = model.linear_shapes.values()
     dequantized = item * max(map(prod, shapes)) if config.quantization == "nf4" else 0
-    # The slots' factors of the widest layer side by side, and each token's products with them.
-    rank = config.num_slots * config.max_rank
-    adapters = item * (rank * max(map(sum, shapes)) + 3 * tokens * rank)
+    adapters = _adapter_bytes(config, model, tokens)
     logits = config.max_batch * model.vocab_size * (item + FP32)
     mask = tokens * min(config.max_context or model.max_positions, model.max_positions)
+    if fused_kind(config, model) == "triton":
+        # The parts of each context in paged attention.
+        attention += FP32 * SPLITS * model.num_heads * (model.head_dim + 2)
     return tokens * max(attention, mlp) + dequantized + adapters + logits + mask
 
 

@@ -30,7 +30,8 @@ class EngineConfig:
     """Positions of one sequence. 0 means what the base was made for, within the memory of the KV cache."""
     block_size: int = 16
     kernels: str = "fused"
-    """fused takes the CPU's own kernels for int8 where they were built and fit; plain never does."""
+    """fused takes the CPU's own kernels for int8, and Triton's on CUDA, where they are there and fit; plain never does.
+    triton asks for the latter on a CPU too, where only Triton's interpreter can run them: for tests."""
     kv_dtype: str = "auto"
     """auto keeps keys and values in bf16 (fp32 where the weights are), int8 in half of that."""
     kv_blocks: int = 0
@@ -47,8 +48,8 @@ class EngineConfig:
             raise ValueError(f"quantization {self.quantization!r} is not one of {', '.join(QUANTIZATIONS)}")
         if self.quantization == "int8" and self.device != "cpu":
             raise ValueError("int8 runs on a CPU only; use nf4 or bf16 on CUDA")
-        if self.kernels not in ("fused", "plain"):
-            raise ValueError(f"kernels {self.kernels!r} is not one of fused, plain")
+        if self.kernels not in ("fused", "plain", "triton"):
+            raise ValueError(f"kernels {self.kernels!r} is not one of fused, plain, triton")
         if self.kv_dtype not in ("auto", "int8"):
             raise ValueError(f"kv_dtype {self.kv_dtype!r} is not one of auto, int8")
         for name in (

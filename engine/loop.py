@@ -109,6 +109,7 @@ class EngineLoop:
         logits = self.runner.forward(plan)
         tokens, logprobs, faults = self._draw(plan, logits)
         self._count(plan, len(tokens))
+        self._time_swaps()
         for sequence_id, events in self.scheduler.commit(plan, tokens, logprobs).items():
             self._publish(sequence_id, events)
         for sequence_id, fault in faults.items():
@@ -144,8 +145,13 @@ class EngineLoop:
         for upload in plan.uploads:
             submit = self._live[upload.sequence_id]
             delta = next(delta for delta in submit.deltas if delta.generation == upload.generation)
-            submit.sequence.swap_seconds += self.runner.upload(upload, delta)
+            self.runner.upload(upload, delta)
             self.stats.swaps += 1
+
+    def _time_swaps(self) -> None:
+        for sequence_id, seconds in self.runner.uploader.finished():
+            if submit := self._live.get(sequence_id):
+                submit.sequence.swap_seconds += seconds
 
     def _draw(
         self, plan: StepPlan, logits: Tensor

@@ -1,6 +1,5 @@
 """Owns every tensor: executes a StepPlan's uploads and its forward pass. Decides nothing."""
 
-import time
 from collections.abc import Sequence
 from functools import partial
 from itertools import accumulate
@@ -24,17 +23,15 @@ class Runner:
 
     def __init__(self, config: EngineConfig, model: Transformer) -> None:
         self.config, self.model = config, model
-        self.device = torch.device(config.device)
-        self.uploader = Uploader(self.device)
+        self.device = model.input_device
+        self.uploader = Uploader(torch.device(config.device))
         self.names: dict[int, str] = {}
         """slot -> name of the expert in it."""
 
-    def upload(self, upload: Upload, delta: Delta) -> float:
-        """Copy an adapter into its slot; returns the seconds that this held up the engine thread."""
-        began = time.perf_counter()
+    def upload(self, upload: Upload, delta: Delta) -> None:
+        """Copy an adapter into its slot; `uploader.finished` tells how long that took."""
         self.uploader.run(upload.sequence_id, partial(self.model.load_slot, upload.slot, delta))
         self.names[upload.slot] = delta.name
-        return time.perf_counter() - began
 
     @torch.inference_mode()
     def forward(self, plan: StepPlan) -> Tensor:

@@ -25,11 +25,10 @@ from engine.errors import (
 from engine.kv_blocks import BlockPool
 from engine.loop import Cancel, EngineLoop, Submit
 from engine.lowering import Lowering
-from engine.model.config import ModelConfig, read_config
+from engine.model.config import ModelConfig, fused_kind, read_config
 from engine.model.delta import Delta, LinearDelta
-from engine.model.native import library
 from engine.model.transformer import Transformer
-from engine.model.weights import adapter_dtype, compute_dtype, load_transformer
+from engine.model.weights import adapter_dtype, are_kernels_there, compute_dtype, load_transformer
 from engine.request import GenerationRequest, SamplingParams, TokenEvent
 from engine.runner import Runner
 from engine.scheduler import Scheduler
@@ -102,7 +101,7 @@ class Engine:
     def load(cls, config: EngineConfig) -> "Engine":
         """Read and quantize the base; raises UnsupportedModel, or BudgetTooSmall before anything is read."""
         shape = read_config(config.base)
-        if library() is None:
+        if not are_kernels_there(fused_kind(config, shape)):
             config = replace(config, kernels="plain")
         config = fitted(config, shape)
         return cls(

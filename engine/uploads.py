@@ -3,9 +3,20 @@
 A copy waits for the last step that may read the slot, and the next step waits for the copy: events, no host waits.
 """
 
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
+
+
+@dataclass(frozen=True, slots=True)
+class TimedCopy:
+    """A copy on a stream, between two events."""
+
+    sequence_id: int
+    begin: torch.cuda.Event
+    end: torch.cuda.Event
 
 
 class Uploader:
@@ -15,17 +26,25 @@ class Uploader:
         self._cuda = device.type == "cuda"
         self._step_done: torch.cuda.Event | None = None
         self._streams: dict[int, torch.cuda.Stream] = {}
+        self._copies: list[TimedCopy] = []
+        self._seconds: list[tuple[int, float]] = []
 
     def run(self, sequence_id: int, copy: Callable[[], None]) -> None:
         """Perform `copy`, on CUDA on the stream of its request."""
         if not self._cuda:
+            began = time.perf_counter()
             copy()
+            self._seconds.append((sequence_id, time.perf_counter() - began))
             return
         stream = self._streams.setdefault(sequence_id, torch.cuda.Stream())
         if self._step_done:
             stream.wait_event(self._step_done)
+        timed = TimedCopy(sequence_id, *(torch.cuda.Event(enable_timing=True) for _ in range(2)))
         with torch.cuda.stream(stream):
+            timed.begin.record()
             copy()
+            timed.end.record()
+        self._copies.append(timed)
 
     def join(self) -> None:
         """Let the coming step wait for all copies."""
@@ -38,3 +57,14 @@ class Uploader:
         if self._cuda:
             self._step_done = torch.cuda.Event()
             self._step_done.record()
+
+    def finished(self) -> list[tuple[int, float]]:
+        """Sequence id and seconds of each copy that has ended since the last call; on CUDA the device's own time.
+
+        Asks and does not wait: a copy that still runs is told of by a later call.
+        """
+        ended = [copy for copy in self._copies if copy.end.query()]
+        self._copies = [copy for copy in self._copies if copy not in ended]
+        seconds = [*self._seconds, *((copy.sequence_id, copy.begin.elapsed_time(copy.end) / 1e3) for copy in ended)]
+        self._seconds = []
+        return seconds

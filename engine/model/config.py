@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from engine.config import EngineConfig
 from engine.errors import UnsupportedModel
@@ -72,21 +72,33 @@ class ModelConfig:
 
 
 LANES = 16
-"""Values of a vector of the fused kernels; they leave no rest over."""
+"""Values of a vector of the native kernels; they leave no rest over."""
 MAX_GROUP = 8
-"""Query heads of one key head that the fused attention takes together."""
+"""Query heads of one key head that the native attention takes together."""
 
 
-def is_fused(config: EngineConfig, model: ModelConfig) -> bool:
-    """Whether the fused CPU kernels serve this base, where they were built."""
+FusedKind = Literal["native", "triton"]
+
+
+def fused_kind(config: EngineConfig, model: ModelConfig) -> FusedKind | None:
+    """Which fused kernels serve this base, where they were built or installed; None is the plain transformer."""
+    # Triton launches on a thread's current device, which is the first.
+    if config.kernels == "triton" or (config.kernels == "fused" and config.device in ("cuda", "cuda:0")):
+        return None if config.quantization == "int8" else "triton"
     widths = (model.hidden_size, model.intermediate_size, model.head_dim, model.vocab_size, config.block_size)
-    return (
+    is_native = (
         config.device == "cpu"
         and config.quantization == "int8"
         and config.kernels == "fused"
         and all(width % LANES == 0 for width in widths)
         and model.num_heads // model.num_kv_heads <= MAX_GROUP
     )
+    return "native" if is_native else None
+
+
+def num_scratch_blocks(config: EngineConfig, model: ModelConfig) -> int:
+    """KV blocks beside those of sequences: where the padding of a recorded step writes."""
+    return 1 if fused_kind(config, model) == "triton" else 0
 
 
 def read_config(directory: Path) -> ModelConfig:

@@ -58,6 +58,10 @@ class Recording:
     result: Tensor
 
 
+Recorder = Callable[[Callable[[], Tensor]], Recording]
+"""Runs a computation of fixed addresses at least once, and says how to repeat it."""
+
+
 @dataclass(frozen=True, slots=True)
 class RecordedStep:
     """A recorded step, and the memory through which it gets its inputs."""
@@ -86,7 +90,7 @@ class DecodeGraphs:
         blocks: int,
         scratch: int,
         device: torch.device,
-        record: Callable[[Callable[[], Tensor]], Recording],
+        record: Recorder,
     ) -> None:
         self.sizes, self.widths, self.blocks = sorted(sizes), sorted(widths), blocks
         self._steps: dict[tuple[int, int], RecordedStep] = {}

@@ -49,6 +49,12 @@ class PrefillSpan:
     mask: Tensor
     """[fed, context], True where a token may look."""
 
+    @classmethod
+    def of(cls, begin: int, end: int, start: int, cache: Tensor) -> "PrefillSpan":
+        """Of the tokens from `begin` to `end`, the first of them at the position `start`."""
+        mask = torch.ones(end - begin, len(cache), dtype=torch.bool, device=cache.device).tril(start)
+        return cls(begin, end, cache, mask)
+
 
 @dataclass(frozen=True, slots=True)
 class StepContext:
@@ -81,8 +87,7 @@ class StepContext:
                 alone.append(row)
                 lengths.append(length)
             else:
-                mask = torch.ones(end - begin, length, dtype=torch.bool, device=device).tril(start)
-                prefill.append(PrefillSpan(begin, end, cache[row, :length], mask))
+                prefill.append(PrefillSpan.of(begin, end, start, cache[row, :length]))
         longest = max(lengths, default=0)
         seen = torch.arange(longest, device=device) < torch.tensor(lengths, device=device)[:, None]
         # What is masked is still read, and 0 * NaN is NaN: beyond its length a row reads a position of its own.

@@ -54,6 +54,11 @@ class Transformer:
             for name, linear in layer.linears.items()
         }
 
+    @property
+    def input_device(self) -> torch.device:
+        """Where `forward` wants the arrays of a step."""
+        return self.embedding.device
+
     def forward(self, inputs: StepInputs) -> Tensor:
         """Logits in fp32 [sampled, vocab] of the sampled tokens of a step."""
         step, mixtures, eps = (
@@ -69,9 +74,12 @@ class Transformer:
 
     def embed(self, ids: Tensor) -> Tensor:
         """Rows of the embedding; ids from `vocab_size` on are virtual tokens, rows of the slots' soft prompts."""
-        virtual = ids - self.config.vocab_size
-        if not (virtual >= 0).any():
+        if not (ids >= self.config.vocab_size).any():
             return self.embedding[ids].to(self.prompts.dtype)
+        return self._embed_virtual(ids)
+
+    def _embed_virtual(self, ids: Tensor) -> Tensor:
+        virtual = ids - self.config.vocab_size
         real = self.embedding[ids.clamp_max(self.config.vocab_size - 1)].to(self.prompts.dtype)
         soft = self.prompts.flatten(0, 1)[virtual.clamp_min(0)]
         return torch.where((virtual >= 0)[:, None], soft, real)

@@ -9,12 +9,17 @@ from torch import Tensor
 
 from engine.config import EngineConfig
 from engine.model.checkpoint import check_shapes, read_headers
-from engine.model.config import EMBEDDING, HEAD, ModelConfig, is_fused
+from engine.model.config import EMBEDDING, HEAD, FusedKind, ModelConfig, fused_kind, num_scratch_blocks
+from engine.model.cuda_graphs import CudaRecorder
 from engine.model.delta import AdaptedLinear
 from engine.model.kernels import make_kernel
 from engine.model.layers import KVCache
-from engine.model.native import NativeCache, NativeInt8, NativeLinear, NativeTransformer
+from engine.model.native import NativeCache, NativeInt8, NativeLinear, NativeTransformer, library
 from engine.model.transformer import LINEARS, Layer, Transformer
+from engine.model.triton import AVAILABLE
+
+if AVAILABLE:
+    from engine.model.cuda import TritonLinear, TritonTransformer
 
 ReadTensor = Callable[[str], Tensor]
 
@@ -26,7 +31,14 @@ def compute_dtype(config: EngineConfig) -> torch.dtype:
 
 def adapter_dtype(config: EngineConfig, model: ModelConfig) -> torch.dtype:
     """Of A and B in the slots."""
-    return torch.bfloat16 if is_fused(config, model) else compute_dtype(config)
+    return torch.bfloat16 if fused_kind(config, model) == "native" else compute_dtype(config)
+
+
+def are_kernels_there(kind: FusedKind | None) -> bool:
+    """Whether the fused kernels of this kind were built for this machine, or installed."""
+    if kind == "native":
+        return library() is not None
+    return AVAILABLE or kind is None
 
 
 def load_transformer(config: EngineConfig, model: ModelConfig, kv_blocks: int) -> Transformer:
@@ -48,38 +60,31 @@ def load_transformer(config: EngineConfig, model: ModelConfig, kv_blocks: int) -
         # A copy: a view would keep the whole file mapped.
         embedding = read_stored(EMBEDDING).clone()
         head = embedding.to(dtype) if model.tied_embeddings else read(HEAD)
-        positions = kv_blocks * config.block_size
+        kind = fused_kind(config, model)
+        positions = (kv_blocks + num_scratch_blocks(config, model)) * config.block_size
         layers = [_layer(read, index, config, model, positions) for index in range(model.num_layers)]
         prompts = embedding.new_zeros(config.num_slots, config.max_virtual_tokens, model.hidden_size, dtype=dtype)
-        native = is_fused(config, model)
         # NF4 would dequantize the whole vocabulary in every step, beside the embedding that is there anyway.
         head_quantization = "bf16" if config.quantization == "nf4" else config.quantization
-        return (NativeTransformer if native else Transformer)(
-            model,
-            embedding,
-            NativeInt8(head) if native else make_kernel(head, head_quantization),
-            read("model.norm.weight"),
-            layers,
-            prompts,
-            config.block_size,
-        )
+        kernel = NativeInt8(head) if kind == "native" else make_kernel(head, head_quantization)
+        parts = (model, embedding, kernel, read("model.norm.weight"), layers, prompts, config.block_size)
+        if kind == "triton":
+            fused = TritonTransformer(*parts)
+            if device.type == "cuda":
+                fused.record(config, CudaRecorder())
+            return fused
+        return NativeTransformer(*parts) if kind == "native" else Transformer(*parts)
 
 
 def _layer(read: ReadTensor, index: int, config: EngineConfig, model: ModelConfig, positions: int) -> Layer:
-    prefix, native, int8_cache = f"model.layers.{index}", is_fused(config, model), config.kv_dtype == "int8"
+    prefix, kind, int8_cache = f"model.layers.{index}", fused_kind(config, model), config.kv_dtype == "int8"
     gain = read(f"{prefix}.input_layernorm.weight")
     linears: dict[str, AdaptedLinear] = {}
     for name in LINEARS:
-        weight = read(f"{prefix}.{name}.weight")
-        shape = (weight.shape[0], weight.shape[1])
-        if native:
-            linears[name] = NativeLinear(NativeInt8(weight), config.num_slots, config.max_rank, gain)
-        else:
-            kernel = make_kernel(weight, config.quantization)
-            linears[name] = AdaptedLinear(kernel, shape, config.num_slots, config.max_rank, gain, gain.dtype)
+        linears[name] = _linear(read(f"{prefix}.{name}.weight"), config, kind, gain)
     cache = (
         NativeCache(positions, model, int8_cache)
-        if native
+        if kind == "native"
         else KVCache(positions, model.num_kv_heads, model.head_dim, gain, int8_cache)
     )
     return Layer(
@@ -90,3 +95,11 @@ def _layer(read: ReadTensor, index: int, config: EngineConfig, model: ModelConfi
         key_norm=read(f"{prefix}.self_attn.k_norm.weight"),
         cache=cache,
     )
+
+
+def _linear(weight: Tensor, config: EngineConfig, kind: FusedKind | None, like: Tensor) -> AdaptedLinear:
+    room = (config.num_slots, config.max_rank, like)
+    if kind == "native":
+        return NativeLinear(NativeInt8(weight), *room)
+    kernel, shape = make_kernel(weight, config.quantization), (weight.shape[0], weight.shape[1])
+    return TritonLinear(kernel, shape, *room) if kind == "triton" else AdaptedLinear(kernel, shape, *room, like.dtype)

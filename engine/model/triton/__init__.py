@@ -9,3 +9,12 @@ result depends on the rows beside it. Triton comes with the CUDA build of torch:
 from importlib.util import find_spec
 
 AVAILABLE = find_spec("triton") is not None
+
+COLUMNS = 8
+"""Columns of K beside a slot's full rank that the adapter kernels have room for."""
+RANK_BLOCK = 16
+"""Rows of A that one program multiplies."""
+CHUNK = 256
+"""Columns of A that one program multiplies."""
+SPLITS = 16
+"""Parts of a context at most: with 8 key heads, a single row fills 128 programs."""

@@ -10,8 +10,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-SPLITS = 16
-"""Parts of a context at most: with 8 key heads, a single row fills 128 programs."""
+from engine.model.triton import SPLITS
+
 POSITIONS = 64
 """Cached positions that a program looks at together."""
 LEAST = 128

@@ -12,10 +12,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-RANK_BLOCK = 16
-"""Rows of A that one program multiplies."""
-CHUNK = 256
-"""Columns of A that one program multiplies."""
+from engine.model.triton import CHUNK, RANK_BLOCK
+
 TILE = 128
 """Outputs that one program sums."""
 

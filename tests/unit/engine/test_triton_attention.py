@@ -9,7 +9,8 @@ from torch.nn.functional import scaled_dot_product_attention
 
 pytest.importorskip("triton")
 
-from engine.model.triton.attention import LEAST, POSITIONS, SPLITS, paged_attention, write_cache
+from engine.model.triton import SPLITS
+from engine.model.triton.attention import LEAST, POSITIONS, paged_attention, write_cache
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 # On a device these are part of what `-m gpu` runs.

@@ -10,7 +10,8 @@ from torch import Tensor
 
 pytest.importorskip("triton")
 
-from engine.model.triton.low_rank import CHUNK, diagonal, low_rank, rank_blocks
+from engine.model.triton import CHUNK
+from engine.model.triton.low_rank import diagonal, low_rank, rank_blocks
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 # On a device these are part of what `-m gpu` runs.
