@@ -27,6 +27,7 @@ from engine.loop import Cancel, EngineLoop, Submit
 from engine.lowering import Lowering
 from engine.model.config import ModelConfig, fused_kind, read_config
 from engine.model.delta import Delta, LinearDelta
+from engine.model.memory import give_back
 from engine.model.transformer import Transformer
 from engine.model.weights import adapter_dtype, are_kernels_there, compute_dtype, load_transformer
 from engine.request import GenerationRequest, SamplingParams, TokenEvent
@@ -104,13 +105,9 @@ class Engine:
         if not are_kernels_there(fused_kind(config, shape)):
             config = replace(config, kernels="plain")
         config = fitted(config, shape)
-        return cls(
-            config,
-            shape,
-            load_transformer(config, shape, config.kv_blocks),
-            base_fingerprint(config.base),
-            config.kv_blocks,
-        )
+        model = load_transformer(config, shape, config.kv_blocks)
+        give_back()
+        return cls(config, shape, model, base_fingerprint(config.base), config.kv_blocks)
 
     def start(self) -> None:
         self._loop.start()
@@ -223,4 +220,5 @@ class Engine:
             name: LinearDelta(place(part.a, low_rank), place(part.b, low_rank), *map(place, (part.k, part.g, part.c)))
             for name, part in delta.linears.items()
         }
+        give_back()
         return replace(delta, linears=linears, prompt=place(delta.prompt))
