@@ -83,8 +83,11 @@ def memory_line(run: EngineRun) -> str:
     mib = {kind: held / 2**20 for kind, held in run.memory_bytes.items()}
     parts = ", ".join(f"{kind} {held:.0f}" for kind, held in mib.items())
     said = f"the engine says {sum(mib.values()):.0f} ({parts})"
+    libraries = run.library_bytes / 2**20
+    own = run.rss_bytes / 2**20 - libraries
     return (
-        f"Memory with the ten: {run.rss_bytes / 2**20:.0f} MiB resident; {said}. "
+        f"Memory with the ten: {own:.0f} MiB resident beside {libraries:.0f} of interpreter and libraries; "
+        f"{said}, so {own / sum(mib.values()):.2f} of that is resident. "
         f"Ready {run.ready_s:.1f} s after the process began, {run.load_s:.1f} s of it loading."
     )
 
@@ -101,7 +104,7 @@ def main() -> None:
     cases = make_cases(args)
     run = run_engine(options.engine_spec(args, args.prompt + args.output + ROOM, 10), list(cases.values()))
     title = f"Ten clients, ten experts: {args.prompt} + {args.output} tokens, {args.threads} threads"
-    memory = {"rss_bytes": run.rss_bytes, "memory_bytes": run.memory_bytes}
+    memory = {"rss_bytes": run.rss_bytes, "library_bytes": run.library_bytes, "memory_bytes": run.memory_bytes}
     times = {"ready_s": round(run.ready_s, 2), "load_s": round(run.load_s, 2)}
     figures = [*own_figures(args, run), *llama_figures(args, cases), transformers_figure(args)]
     show("mixed", title, [figures], {**options.settings(args), **memory, **times}, memory_line(run))

@@ -45,6 +45,8 @@ class EngineRun:
     """From the birth of the process, imports and all."""
     load_s: float = 0.0
     rss_bytes: int = 0
+    library_bytes: int = 0
+    """Resident before the engine was loaded: the interpreter and what it imported."""
     memory_bytes: dict[str, int] = field(default_factory=dict)
 
 
@@ -86,7 +88,7 @@ def vocab_size(base: Path) -> int:
 def _measure(spec: EngineSpec, cases: Sequence[Case], born: float) -> EngineRun:
     if spec.threads:
         torch.set_num_threads(spec.threads)
-    run = EngineRun({case.name: [] for case in cases})
+    run = EngineRun({case.name: [] for case in cases}, library_bytes=resident_bytes())
     began = time.perf_counter()
     config = EngineConfig(
         base=spec.base,

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from bench import decode, mixed, offline, options, prefill
+from bench import decode, mixed, offline, options, prefill, steps
+from engine.model.native import library
 
 
 @pytest.fixture
@@ -86,3 +87,12 @@ def test_a_base_that_is_not_there_is_named(
     with pytest.raises(SystemExit):
         prefill.main()
     assert "missing does not exist" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(library() is None, reason="needs the fused kernels")
+def test_the_parts_of_a_step_are_within_the_step(run: Any) -> None:
+    found = run(steps, "--rows", 3, "--context", 8, "--output", 6)["parts"]
+    assert set(found) == {"ten", "base alone"}
+    for parts in found.values():
+        assert len(parts) == 7 and "attention" in parts
+        assert 0 < sum(ms for part, ms in parts.items() if part != "in all") < 1.5 * parts["in all"]
