@@ -214,8 +214,8 @@ def lines(found: Report) -> list[str]:
          " linear layers, whatever is in them"),
         ("KV cache", budget.kv, f"{budget.kv_tokens:,} tokens: {budget.num_contexts} full sequences of"
          f" {budget.max_context:,}"),
-        ("step", budget.step, f"{found.max_step_tokens} tokens {format_size(budget.activations)}, context of"
-         f" {found.max_batch} rows gathered {format_size(budget.gathered)}"),
+        ("step", budget.step, f"{found.max_step_tokens} tokens {format_size(budget.activations)}, context"
+         f" gathered {format_size(budget.gathered)}"),
         ("free", budget.free, f"of {format_size(budget.given)}"),
     ]  # fmt: skip
     text = [f"{found.base} in {found.quantization}", ""]
