@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NoReturn
 
-from adapters_store.errors import ManifestInvalid
+from adapters_store.errors import FaultCode, ManifestInvalid
 
 _KINDS = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
 
@@ -25,8 +25,8 @@ class JsonNode:
     value: object
     path: str = "$"
 
-    def fail(self, fault: str) -> NoReturn:
-        raise ManifestInvalid(self.path, fault)
+    def fail(self, fault: str, code: FaultCode = "manifest_invalid") -> NoReturn:
+        raise ManifestInvalid(self.path, fault, code)
 
     def fields(self, required: Iterable[str], optional: Iterable[str] = ()) -> dict[str, "JsonNode"]:
         """The members of an object by name. An optional member that is null counts as absent."""

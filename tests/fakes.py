@@ -242,7 +242,9 @@ def write_expert(
         reference = GrammarRef(library=grammar)
     files = {
         "adapter_config.json": json.dumps({"peft_type": "LORA", "r": 2}).encode(),
-        "adapter_model.safetensors": save({"layer.lora_A.weight": torch.ones(2, 2)}),
+        "adapter_model.safetensors": save(
+            {"layer.lora_A.weight": torch.ones(2, 2), "layer.lora_B.weight": torch.ones(2, 2)}
+        ),
     }
     if grammar_text is not None:
         reference = GrammarRef(file="grammar.gbnf")
