@@ -70,6 +70,22 @@ class PackageInvalid(StoreError):
         super().__init__(f"expert {name!r} cannot be used: {fault}")
 
 
+class GenerationConflict(StoreError):
+    """Somebody else changed the expert since the caller looked."""
+
+    def __init__(self, name: str, expected: str | None, found: str | None) -> None:
+        self.name = name
+        self.expected = expected
+        self.found = found
+        super().__init__(f"expert {name!r} has the generation {_short(found)}, not {_short(expected)} as expected")
+
+
+class NameTaken(StoreError):
+    def __init__(self, name: str, by: str) -> None:
+        self.name = name
+        super().__init__(f"the name {name!r} belongs to {by}")
+
+
 class ManifestInvalid(StoreError):
     """`path` is the JSON path of the fault, for example `$.routing.cues[1]`."""
 
@@ -86,10 +102,14 @@ class BaseModelInvalid(StoreError):
 
 
 class StoreFull(StoreError):
-    """What could make room is leased. Waiting could deadlock requests that hold what the other needs."""
+    """What could make room is leased or pinned. Waiting could deadlock requests that hold what the other needs."""
 
     def __init__(self, name: str, needed_bytes: int, leased_bytes: int, capacity_bytes: int) -> None:
         super().__init__(
             f"expert {name!r} needs {needed_bytes} bytes of host memory, "
-            f"but {leased_bytes} of {capacity_bytes} are leased"
+            f"but {leased_bytes} of {capacity_bytes} are leased or pinned"
         )
+
+
+def _short(generation: str | None) -> str:
+    return generation[:12] if generation else "none"

@@ -82,6 +82,15 @@ def write_durably(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
+def sync_directory(directory: Path) -> None:
+    """Makes the names in it survive a loss of power."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def replace_directory(directory: Path, staged: Path) -> None:
     """Moves `staged` to `directory`, and what was there away; a failure leaves what was there."""
     with locked(directory.parent, exclusive=True):

@@ -20,6 +20,7 @@ WEIGHTS_FILE = "adapter_model.safetensors"
 SOFT_PROMPT_FILE = "soft_prompt.safetensors"
 GRAMMAR_FILE = "grammar.gbnf"
 README_FILE = "README.md"
+SIGNATURE_FILE = "manifest.sig"
 # A closed list: a pickle, a script or a template has no name under which it could come in.
 PACKAGE_FILES = (CONFIG_FILE, WEIGHTS_FILE, SOFT_PROMPT_FILE, GRAMMAR_FILE, README_FILE)
 MAX_FILE_BYTES = 4 << 30

@@ -49,9 +49,23 @@ class HostAdapter:
     num_bytes: int  # of all tensors
 
 
+@dataclass(frozen=True, slots=True)
+class PackageCard:
+    """What a package says of itself; that its contents keep the word is known once they were read."""
+
+    manifest: Manifest
+    generation: str
+
+
 def read_manifest(directory: Path, policy: Policy = LENIENT) -> Manifest:
     """The manifest of a package whose directory holds exactly the files it lists; contents are not read."""
-    return _read_manifest(directory, policy)[1]
+    return describe_package(directory, policy).manifest
+
+
+def describe_package(directory: Path, policy: Policy = LENIENT) -> PackageCard:
+    """As `read_manifest`, with the generation that the package has if its digests are true."""
+    manifest_bytes, manifest = _read_manifest(directory, policy)
+    return PackageCard(manifest, _generation(manifest_bytes, manifest))
 
 
 def read_package(directory: Path, policy: Policy = LENIENT) -> HostAdapter:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from jsonschema import Draft202012Validator
 
 from adapters_store import manifest as manifest_module
@@ -25,6 +25,7 @@ def test_the_schema_is_one() -> None:
     Draft202012Validator.check_schema(SCHEMA)
 
 
+@settings(deadline=None)
 @given(manifests())
 def test_what_the_parser_takes_is_valid(manifest: Manifest) -> None:
     raw = replace(manifest, schema_version=2).to_json()
