@@ -25,6 +25,7 @@ class Listing:
     stamps: tuple[FileStamp, ...]  # identifies the content, as far as can be told without reading it
     manifest: Manifest | None = None
     generation: str | None = None
+    signer: bytes | None = None
     fault: str | None = None
     code: FaultCode | None = None
 
@@ -74,7 +75,7 @@ class Catalog:
             card = describe_package(directory, self._policy)
         except PackageInvalid as error:
             return Listing(directory, (), fault=error.fault, code=error.code)
-        listing = Listing(directory, stamps, card.manifest, card.generation)
+        listing = Listing(directory, stamps, card.manifest, card.generation, card.signer)
         with self._lock:
             self._listings[name] = listing
         return listing

@@ -96,6 +96,11 @@ class ManifestInvalid(StoreError):
         super().__init__(f"manifest.json: {path}: {fault}")
 
 
+class KeyInvalid(StoreError):
+    def __init__(self, path: str, fault: str) -> None:
+        super().__init__(f"the key {path!r} cannot be used: {fault}")
+
+
 class BaseModelInvalid(StoreError):
     def __init__(self, directory: str, fault: str) -> None:
         super().__init__(f"no base model in {directory!r}: {fault}")

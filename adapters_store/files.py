@@ -75,8 +75,10 @@ def locked(directory: Path, *, exclusive: bool) -> Iterator[None]:
         os.close(descriptor)
 
 
-def write_durably(path: Path, data: bytes) -> None:
-    with path.open("xb") as file:
+def write_durably(path: Path, data: bytes, mode: int = 0o666) -> None:
+    """A new file; `mode` is cut by the umask, as usual."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

@@ -6,7 +6,6 @@ there. Knows no packages. `installer` writes it under the root's lock; `catalog`
 
 import json
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,13 +14,12 @@ from typing import NamedTuple
 
 from adapters_store.errors import ManifestInvalid, StoreError
 from adapters_store.files import sync_directory, write_durably
-from adapters_store.json_node import JsonNode, parse_json
+from adapters_store.json_node import HEX_32, JsonNode, parse_json
 from adapters_store.manifest import NAME
 
 CATALOG_DIR = ".catalog"
 _INDEX_FILE = "index.json"
 _INDEX_VERSION = 1
-_GENERATION = re.compile(r"[0-9a-f]{64}")
 _MAX_EXPERTS = 1 << 20
 
 
@@ -130,5 +128,5 @@ def _members(node: JsonNode) -> dict[str, JsonNode]:
 
 def _record(node: JsonNode) -> Record:
     members = node.fields(("active",), ("standby",))
-    standby = members["standby"].text(64, _GENERATION) if "standby" in members else None
-    return Record(members["active"].text(64, _GENERATION), standby)
+    standby = members["standby"].text(64, HEX_32) if "standby" in members else None
+    return Record(members["active"].text(64, HEX_32), standby)

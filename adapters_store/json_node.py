@@ -13,6 +13,10 @@ from typing import NoReturn
 
 from adapters_store.errors import FaultCode, ManifestInvalid
 
+HEX_32 = re.compile(r"[0-9a-f]{64}")
+"""32 bytes in hexadecimal digits: a sha256, a public key."""
+HEX_64 = re.compile(r"[0-9a-f]{128}")
+
 _KINDS = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
 
 

@@ -11,7 +11,7 @@ from collections.abc import Collection
 from dataclasses import asdict, dataclass, fields
 from typing import Literal, cast, get_args
 
-from adapters_store.json_node import JsonNode, parse_json
+from adapters_store.json_node import HEX_32, JsonNode, parse_json
 
 SCHEMA_VERSION = 2
 _READABLE_VERSIONS = (1, 2)
@@ -32,7 +32,6 @@ _SEMVER = re.compile(
     rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}(?:-{_PRERELEASE}(?:\.{_PRERELEASE})*)?(?:\+[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*)?"
 )
 _FINGERPRINT = re.compile(r"sha256:[0-9a-f]{64}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 _TAG = re.compile(r"\S+")
 
@@ -233,7 +232,7 @@ def _file(node: JsonNode) -> FileEntry:
     return FileEntry(
         name=members["name"].choice(PACKAGE_FILES),
         size=members["size"].integer(0, MAX_FILE_BYTES),
-        sha256=members["sha256"].text(64, _SHA256),
+        sha256=members["sha256"].text(64, HEX_32),
     )
 
 

@@ -21,6 +21,7 @@ from adapters_store.manifest import (
     CONFIG_FILE,
     GRAMMAR_FILE,
     NAME,
+    SIGNATURE_FILE,
     SOFT_PROMPT_FILE,
     WEIGHTS_FILE,
     AdapterSpec,
@@ -29,6 +30,7 @@ from adapters_store.manifest import (
     parse_manifest,
 )
 from adapters_store.policy import LENIENT, Policy
+from adapters_store.signature import MAX_SIGNATURE_BYTES, check_signature
 from adapters_store.tensors import check_shapes, read_soft_prompt, read_tensors
 
 MANIFEST_FILE = "manifest.json"
@@ -41,7 +43,7 @@ class HostAdapter:
     """An expert in host memory. Its tensors are never changed: other requests hold the same object."""
 
     manifest: Manifest
-    generation: str  # sha256 of the content: two adapters of one generation are interchangeable, names are not
+    generation: str  # sha256 of the content, a signature included: equal generations are interchangeable, names not
     config: Mapping[str, object]  # adapter_config.json as PEFT wrote it
     tensors: Mapping[str, torch.Tensor]
     soft_prompt: torch.Tensor | None  # [num_virtual_tokens, hidden]
@@ -55,6 +57,8 @@ class PackageCard:
 
     manifest: Manifest
     generation: str
+    signer: bytes | None
+    """The public key that signed the manifest; None for an unsigned package."""
 
 
 def read_manifest(directory: Path, policy: Policy = LENIENT) -> Manifest:
@@ -64,14 +68,23 @@ def read_manifest(directory: Path, policy: Policy = LENIENT) -> Manifest:
 
 def describe_package(directory: Path, policy: Policy = LENIENT) -> PackageCard:
     """As `read_manifest`, with the generation that the package has if its digests are true."""
-    manifest_bytes, manifest = _read_manifest(directory, policy)
-    return PackageCard(manifest, _generation(manifest_bytes, manifest))
+    name = directory.name
+    if not NAME.fullmatch(name):
+        raise PackageInvalid(name, f"the name of its directory does not match {NAME.pattern}", "name_invalid")
+    sizes = {stamp.name: stamp.size for stamp in list_files(directory)}
+    raw, manifest = _read_manifest(directory, sizes)
+    _check_listing(manifest, sizes)
+    _check_policy(manifest, policy)
+    signature = read_file(directory / SIGNATURE_FILE, MAX_SIGNATURE_BYTES) if SIGNATURE_FILE in sizes else None
+    signer = check_signature(name, raw, signature, policy)
+    return PackageCard(manifest, _generation(raw, manifest, signature), signer)
 
 
 def read_package(directory: Path, policy: Policy = LENIENT) -> HostAdapter:
     """Raises PackageInvalid for whatever is wrong with it. Every byte is checked before it is interpreted."""
     name = directory.name
-    manifest_bytes, manifest = _read_manifest(directory, policy)
+    card = describe_package(directory, policy)
+    manifest = card.manifest
     content = {entry.name: _read_entry(directory, entry) for entry in manifest.files}
     config = read_config(name, content[CONFIG_FILE])
     _check_kind(name, manifest.adapter, config)
@@ -83,7 +96,7 @@ def read_package(directory: Path, policy: Policy = LENIENT) -> HostAdapter:
     held = [*tensors.values(), *([] if soft_prompt is None else [soft_prompt])]
     return HostAdapter(
         manifest=manifest,
-        generation=_generation(manifest_bytes, manifest),
+        generation=card.generation,
         config=MappingProxyType(config),
         tensors=MappingProxyType(tensors),
         soft_prompt=soft_prompt,
@@ -103,11 +116,8 @@ def read_config(name: str, content: bytes) -> dict[str, object]:
     return config
 
 
-def _read_manifest(directory: Path, policy: Policy) -> tuple[bytes, Manifest]:
+def _read_manifest(directory: Path, sizes: Mapping[str, int]) -> tuple[bytes, Manifest]:
     name = directory.name
-    if not NAME.fullmatch(name):
-        raise PackageInvalid(name, f"the name of its directory does not match {NAME.pattern}", "name_invalid")
-    sizes = {stamp.name: stamp.size for stamp in list_files(directory)}
     if MANIFEST_FILE not in sizes:
         hint = "; `hotseat experts import` makes a package of a bare PEFT adapter" if CONFIG_FILE in sizes else ""
         raise PackageInvalid(name, f"there is no {MANIFEST_FILE}{hint}", "manifest_missing")
@@ -119,8 +129,6 @@ def _read_manifest(directory: Path, policy: Policy) -> tuple[bytes, Manifest]:
     if manifest.name != name:
         fault = f"its directory is called {name!r}, its manifest says {manifest.name!r}"
         raise PackageInvalid(name, fault, "name_mismatch")
-    _check_listing(manifest, sizes)
-    _check_policy(manifest, policy)
     return raw, manifest
 
 
@@ -136,7 +144,7 @@ def _check_policy(manifest: Manifest, policy: Policy) -> None:
 
 def _check_listing(manifest: Manifest, sizes: Mapping[str, int]) -> None:
     listed = {entry.name for entry in manifest.files}
-    for stray in sorted(sizes.keys() - listed - {MANIFEST_FILE}):
+    for stray in sorted(sizes.keys() - listed - {MANIFEST_FILE, SIGNATURE_FILE}):
         raise PackageInvalid(manifest.name, f"{stray} is not listed in the manifest", "file_unlisted")
     for entry in manifest.files:
         if entry.name not in sizes:
@@ -178,10 +186,12 @@ def _read_grammar(name: str, content: Mapping[str, bytes]) -> str | None:
         raise PackageInvalid(name, f"{GRAMMAR_FILE} is not UTF-8: {error}", "grammar_invalid") from error
 
 
-def _generation(manifest_bytes: bytes, manifest: Manifest) -> str:
+def _generation(manifest_bytes: bytes, manifest: Manifest, signature: bytes | None) -> str:
     content = hashlib.sha256(manifest_bytes)
     for entry in sorted(manifest.files, key=lambda entry: entry.name):
         content.update(f"\n{entry.name}\n{entry.sha256}".encode())
+    if signature is not None:
+        content.update(f"\n{SIGNATURE_FILE}\n{hashlib.sha256(signature).hexdigest()}".encode())
     return content.hexdigest()
 
 

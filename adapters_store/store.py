@@ -28,6 +28,7 @@ class ExpertState:
     code: FaultCode | None
     generation: str | None
     standby: str | None
+    signer: bytes | None
     aliases: tuple[str, ...]
     is_installed: bool
     """False for a plain directory of the root."""
@@ -80,6 +81,7 @@ class AdapterStore:
                     code=listing.code,
                     generation=listing.generation,
                     standby=index.experts[name].standby if name in index.experts else None,
+                    signer=listing.signer,
                     aliases=tuple(sorted(alias for alias, target in index.aliases.items() if target == name)),
                     is_installed=name in index.experts,
                     is_pinned=name in index.pins,
