@@ -5,6 +5,7 @@ Owns links, special files, sizes, the lock and the swap. Knows nothing of manife
 """
 
 import fcntl
+import hashlib
 import os
 import shutil
 import stat
@@ -59,6 +60,11 @@ def read_file(path: Path, max_bytes: int) -> bytes:
     except OSError as error:
         fault = f"{path.name} cannot be read: {error.strerror}"
         raise PackageInvalid(path.parent.name, fault, "file_unreadable") from error
+
+
+def digest_of(data: bytes) -> str:
+    """sha256 in hexadecimal digits, as manifests have it."""
+    return hashlib.sha256(data).hexdigest()
 
 
 @contextmanager
