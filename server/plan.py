@@ -84,6 +84,7 @@ def plan(
     vram: Annotated[str, typer.Option(help="Device memory: 24GiB, 16GB, 512MiB or bytes.")] = "24GiB",
     experts: Annotated[int | None, typer.Option(help="Experts resident at one time.")] = None,
     quantization: Annotated[str | None, typer.Option(help="nf4 (default), bf16, fp32, or int8 on a CPU.")] = None,
+    kv_dtype: Annotated[str | None, typer.Option(help="auto or int8.")] = None,
     context: Annotated[int | None, typer.Option(help="Positions of one request.")] = None,
     experts_dir: Annotated[Path | None, typer.Option(help="Directory of the experts.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print figures for programs.")] = False,
@@ -95,6 +96,7 @@ def plan(
             revision=revision,
             slots=experts,
             quantization=quantization,
+            kv_dtype=kv_dtype,
             max_context=context,
             experts=experts_dir,
             memory=_memory(vram),
@@ -150,6 +152,7 @@ def _engine_config(settings: Settings, directory: Path) -> EngineConfig:
             max_batch=settings.max_batch,
             max_queue=settings.max_queue,
             max_context=settings.max_context or 0,
+            kv_dtype=settings.kv_dtype,
             memory_bytes=settings.memory,
         )
     except ValueError as fault:

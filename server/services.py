@@ -143,6 +143,7 @@ def engine_config(settings: Settings, num_tokens: int, has_cuda: bool) -> Engine
             max_batch=settings.max_batch,
             max_queue=settings.max_queue,
             max_context=settings.max_context or 0,
+            kv_dtype=settings.kv_dtype,
             memory_bytes=settings.memory,
             deadline_s=settings.deadline_seconds,
         )

@@ -6,6 +6,7 @@ it needs Triton, whose interpreter runs it on a CPU, slowly, for tests. Copies i
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from math import isqrt
 
@@ -14,7 +15,6 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from engine.config import EngineConfig
-from engine.model.config import ModelConfig
 from engine.model.cuda_graphs import DecodeGraphs, DecodeInputs, Recorder, bucket_sizes
 from engine.model.delta import AdaptedLinear, Delta, LinearDelta, Mixtures
 from engine.model.kernels import LinearKernel
@@ -128,21 +128,13 @@ class Tokens:
 class TritonTransformer(Transformer):
     """Serves CUDA. `forward` takes the arrays of a step on the host."""
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        embedding: Tensor,
-        head: LinearKernel,
-        norm: Tensor,
-        layers: list[Layer],
-        prompts: Tensor,
-        block_size: int,
-    ) -> None:
-        """The last block of the caches is where padding writes; no sequence owns it."""
-        super().__init__(config, embedding, head, norm, layers, prompts, block_size)
-        self.graphs: DecodeGraphs | None = None
-        self.wide: set[int] = set()
+    graphs: DecodeGraphs | None = None
+    """The last block of the caches is where their padding writes; no sequence owns it."""
+
+    @cached_property
+    def wide(self) -> set[int]:
         """Slots that are wide on some layer."""
+        return set()
 
     @property
     def input_device(self) -> torch.device:

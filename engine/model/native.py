@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Sequence
 from ctypes import POINTER, Structure, byref, c_float, c_int, c_int32, c_void_p
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import torch
@@ -17,7 +17,6 @@ from torch import Tensor
 
 from engine.model.config import ModelConfig
 from engine.model.delta import AdaptedLinear, LinearDelta, Mixtures
-from engine.model.kernels import LinearKernel
 from engine.model.layers import KVCache, StepInputs
 from engine.model.transformer import Layer, Transformer
 
@@ -215,21 +214,18 @@ class NativeLayer:
 class NativeTransformer(Transformer):
     """Serves int8 on a CPU."""
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        embedding: Tensor,
-        head: LinearKernel,
-        norm: Tensor,
-        layers: list[Layer],
-        prompts: Tensor,
-        block_size: int,
-    ) -> None:
-        super().__init__(config, embedding, head, norm, layers, prompts, block_size)
-        self.kernels = Kernels()
-        self.native_layers = [self._describe(layer) for layer in self.layers]
-        assert isinstance(head, NativeInt8)
-        self.head_group = Group([head.described()])
+    @cached_property
+    def kernels(self) -> Kernels:
+        return Kernels()
+
+    @cached_property
+    def native_layers(self) -> list[NativeLayer]:
+        return [self._describe(layer) for layer in self.layers]
+
+    @cached_property
+    def head_group(self) -> Group:
+        assert isinstance(self.head, NativeInt8)
+        return Group([self.head.described()])
 
     def forward(self, inputs: StepInputs) -> Tensor:
         tokens, eps, run = len(inputs.ids), self.config.norm_eps, self.kernels.linears

@@ -58,10 +58,16 @@ static void norm_and_rotate(const job *work, const float *x, const float *gain, 
     }
 }
 
+/* The largest magnitude; NaN where a value is not finite, which max would pass over. */
 static float peak(const float *x, int n) {
     __m512 found = _mm512_setzero_ps();
-    for (int i = 0; i < n; i += 16) found = _mm512_max_ps(_mm512_abs_ps(_mm512_loadu_ps(x + i)), found);
-    return _mm512_reduce_max_ps(found);
+    __mmask16 faults = 0;
+    for (int i = 0; i < n; i += 16) {
+        __m512 v = _mm512_loadu_ps(x + i);
+        faults |= _mm512_fpclass_ps_mask(v, 0x99); /* both NaNs and both infinities */
+        found = _mm512_max_ps(_mm512_abs_ps(v), found);
+    }
+    return faults ? __builtin_nanf("") : _mm512_reduce_max_ps(found);
 }
 
 /* `values` [head_dim] to the cache, `stride` elements apart; int8 with the scale returned through `scale`. */

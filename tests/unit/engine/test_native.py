@@ -308,6 +308,16 @@ def test_an_int8_cache_is_near_a_full_one(native_base: Path, kernels: str) -> No
         assert ((found - expected).norm(dim=1) / expected.norm(dim=1)).max() < 0.1
 
 
+@torch.inference_mode()
+@pytest.mark.parametrize("name", ["k_proj", "v_proj"])
+def test_an_int8_cache_keeps_what_is_not_finite(native_base: Path, name: str) -> None:
+    model, parts = fill(load(native_base, kv_dtype="int8")), rows()
+    layer = model.layers[-1].linears[f"self_attn.{name}"]
+    layer.load(0, LinearDelta(a=torch.full((4, layer.shape[1]), 3e38), b=torch.full((4, layer.shape[0]), 3e38)))
+    for found, part in zip(model.forward(step(parts)), parts, strict=True):
+        assert found.isfinite().all() != any(slot == 0 for slot, _ in part.mixture)
+
+
 def test_shapes_that_the_kernels_are_not_made_for_are_served_by_the_plain_model(base: Path) -> None:
     assert type(load(base)) is Transformer
     assert type(load(base, quantization="fp32")) is Transformer

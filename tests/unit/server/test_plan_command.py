@@ -44,6 +44,11 @@ def test_the_table_holds_what_the_engine_would_reserve() -> None:
     assert found["num_slots"] == 7 and found["num_contexts"] == found["kv_tokens"] // 4096
 
 
+def test_a_cache_in_int8_holds_more_tokens() -> None:
+    full, small = (figures("--base", str(QWEN), "--kv-dtype", kind)["budget"]["kv_tokens"] for kind in ("auto", "int8"))
+    assert 1.8 * full < small < 2 * full
+
+
 def test_for_people_every_part_has_a_line_and_so_has_every_expert() -> None:
     result = invoke("--base", str(QWEN))
     begins = [line.split()[0] for line in result.stdout.splitlines() if line]

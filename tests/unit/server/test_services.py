@@ -27,9 +27,9 @@ def test_auto_is_nf4_on_cuda() -> None:
 
 
 def test_a_choice_of_the_operator_stands() -> None:
-    settings = Settings(device="cpu", quantization="fp32", slots=3, max_batch=5, max_queue=9)
+    settings = Settings(device="cpu", quantization="fp32", kv_dtype="int8", slots=3, max_batch=5, max_queue=9)
     config = engine_config(settings, num_tokens=7, has_cuda=True)
-    assert (config.device, config.quantization) == ("cpu", "fp32")
+    assert (config.device, config.quantization, config.kv_dtype) == ("cpu", "fp32", "int8")
     assert (config.num_slots, config.max_batch, config.max_queue) == (3, 5, 9)
 
 
