@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 QUANTIZATIONS = ("int8", "nf4", "bf16", "fp32")
+STEP_TOKENS = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class EngineConfig:
     max_queue: int = 128
     deadline_s: float | None = None
     """Seconds that any request may take, queued and running together; a request may set itself fewer."""
-    max_step_tokens: int = 512
+    max_step_tokens: int = STEP_TOKENS
     """Tokens of one step over all rows; longer prompts are prefilled in chunks."""
     max_context: int = 0
     """Positions of one sequence. 0 means what the base was made for, within the memory of the KV cache."""
@@ -41,7 +42,7 @@ class EngineConfig:
     prefix_cache: bool = True
     """Keep the KV of full blocks and find it again for requests that begin alike under the same mixture."""
     adapter_cache_bytes: int = 2 << 30
-    """Host memory for lowered adapters."""
+    """Host memory for lowered adapters, beside those that are in use."""
 
     def __post_init__(self) -> None:
         if self.quantization not in QUANTIZATIONS:

@@ -16,7 +16,7 @@ from adapters_store.errors import StoreError
 from adapters_store.files import read_file
 from adapters_store.manifest import CONFIG_FILE, parse_manifest
 from engine.budget import Budget, adapter_itemsize, budget_of, fitted, slots_that_fit
-from engine.config import EngineConfig
+from engine.config import STEP_TOKENS, EngineConfig
 from engine.errors import EngineError
 from engine.expert_size import ExpertShape, num_values, shape_of
 from engine.model.config import ModelConfig, read_config
@@ -150,6 +150,7 @@ def _engine_config(settings: Settings, directory: Path) -> EngineConfig:
             quantization=quantization,
             num_slots=settings.slots,
             max_batch=settings.max_batch,
+            max_step_tokens=max(STEP_TOKENS, settings.max_batch),
             max_queue=settings.max_queue,
             max_context=settings.max_context or 0,
             kv_dtype=settings.kv_dtype,

@@ -112,6 +112,11 @@ def read_config(directory: Path) -> ModelConfig:
         raise UnsupportedModel(
             f"{directory}: attention_bias, sliding windows and activations but silu are not supported"
         )
+    heads, key_heads = _count(raw, "num_attention_heads"), _count(raw, "num_key_value_heads")
+    if heads % key_heads:
+        raise UnsupportedModel(
+            f"{directory}: num_key_value_heads {key_heads} does not divide num_attention_heads {heads}"
+        )
     try:
         rope = parse_rope(raw)
         return ModelConfig(
@@ -119,8 +124,8 @@ def read_config(directory: Path) -> ModelConfig:
             hidden_size=_count(raw, "hidden_size"),
             intermediate_size=_count(raw, "intermediate_size"),
             num_layers=_count(raw, "num_hidden_layers"),
-            num_heads=_count(raw, "num_attention_heads"),
-            num_kv_heads=_count(raw, "num_key_value_heads"),
+            num_heads=heads,
+            num_kv_heads=key_heads,
             head_dim=_count(raw, "head_dim"),
             max_positions=max(_count(raw, "max_position_embeddings"), rope.extended_positions),
             rope=rope,

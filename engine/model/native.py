@@ -77,7 +77,10 @@ def library() -> ctypes.CDLL | None:
     found = sorted(Path(__file__).parent.glob("_native*.so"))
     if not found:
         return None
-    lib = ctypes.CDLL(str(found[0]))
+    try:
+        lib = ctypes.CDLL(str(found[0]))
+    except OSError:
+        return None
     if not lib.hs_supported():
         return None
     lib.hs_workspace_new.restype = c_void_p

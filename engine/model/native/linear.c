@@ -9,8 +9,6 @@
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 #include "linear.h"
 
-char *hs_reserve(hs_workspace *space, size_t size);
-
 /* One row of int8, each value a quarter of a column of its tile, and its scale: the row's peak is 127. */
 static void quantize_weight_row(const hs_weight *to, const float *row, int o, int in) {
     float peak = 0;

@@ -88,6 +88,9 @@ int hs_supported(void);
 hs_workspace *hs_workspace_new(int threads);
 void hs_workspace_free(hs_workspace *space);
 
+/* The workspace's memory, of `size` bytes at least; what it held is lost. */
+char *hs_reserve(hs_workspace *space, size_t size);
+
 /* weight [out, in], both multiples of 16 -> int8 tiles, scales and offsets as hs_linear has them. */
 void hs_quantize_weight(hs_workspace *space, const float *weight, int32_t out, int32_t in, const hs_weight *to);
 

@@ -33,6 +33,10 @@ def test_a_choice_of_the_operator_stands() -> None:
     assert (config.num_slots, config.max_batch, config.max_queue) == (3, 5, 9)
 
 
+def test_a_batch_larger_than_a_step_makes_the_step_larger() -> None:
+    assert engine_config(Settings(max_batch=600), num_tokens=7, has_cuda=False).max_step_tokens == 600
+
+
 def test_cuda_without_a_device_is_refused() -> None:
     with pytest.raises(SettingsInvalid, match="no CUDA device"):
         engine_config(Settings(device="cuda"), num_tokens=7, has_cuda=False)
