@@ -246,7 +246,11 @@ def _adapter_bytes(config: EngineConfig, model: ModelConfig, tokens: int) -> int
     # The slots' factors side by side, and each token's products with them.
     rank = config.num_slots * config.max_rank
     plain = item * (rank * max(map(sum, shapes)) + 3 * tokens * rank)
-    if fused_kind(config, model) != "triton":
+    kind = fused_kind(config, model)
+    if kind == "native":
+        # Three layers at once; K's products with A are as wide as the layer at most, before K and after.
+        return plain + tokens * FP32 * 3 * max(map(sum, shapes))
+    if kind is None:
         return plain
     # Each token's scaled input, and its sums with A of as many experts as there are slots. Adapters that the kernels
     # have no room for take the plain way beside that.
