@@ -6,9 +6,9 @@ it needs Triton, whose interpreter runs it on a CPU, slowly, for tests. Copies i
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
 from math import isqrt
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -128,13 +128,12 @@ class Tokens:
 class TritonTransformer(Transformer):
     """Serves CUDA. `forward` takes the arrays of a step on the host."""
 
-    graphs: DecodeGraphs | None = None
-    """The last block of the caches is where their padding writes; no sequence owns it."""
-
-    @cached_property
-    def wide(self) -> set[int]:
+    def __init__(self, *parts: Any) -> None:
+        """The last block of the caches is where padding writes; no sequence owns it."""
+        super().__init__(*parts)
+        self.graphs: DecodeGraphs | None = None
+        self.wide: set[int] = set()
         """Slots that are wide on some layer."""
-        return set()
 
     @property
     def input_device(self) -> torch.device:

@@ -9,8 +9,9 @@ import weakref
 from collections.abc import Sequence
 from ctypes import POINTER, Structure, byref, c_float, c_int, c_int32, c_void_p
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -217,18 +218,12 @@ class NativeLayer:
 class NativeTransformer(Transformer):
     """Serves int8 on a CPU."""
 
-    @cached_property
-    def kernels(self) -> Kernels:
-        return Kernels()
-
-    @cached_property
-    def native_layers(self) -> list[NativeLayer]:
-        return [self._describe(layer) for layer in self.layers]
-
-    @cached_property
-    def head_group(self) -> Group:
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
+        self.kernels = Kernels()
+        self.native_layers = [self._describe(layer) for layer in self.layers]
         assert isinstance(self.head, NativeInt8)
-        return Group([self.head.described()])
+        self.head_group = Group([self.head.described()])
 
     def forward(self, inputs: StepInputs) -> Tensor:
         tokens, eps, run = len(inputs.ids), self.config.norm_eps, self.kernels.linears
