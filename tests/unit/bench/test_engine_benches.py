@@ -66,7 +66,8 @@ def test_prefill_has_a_section_per_length(run: Any) -> None:
 
 def test_offline_is_scaled_down_and_both_cases_have_the_same_lengths(run: Any) -> None:
     found = run(offline, "--requests", 3, "--max-length", 8)
-    assert [row["median"] > 0 for row in found["rows"]] == [True, True]
+    assert [row["median"] is not None and row["median"] > 0 for row in found["rows"]] == [True, True, False]
+    assert "--llama-server" in found["rows"][2]["note"]
     assert found["settings"]["requests"] == 3
 
 
