@@ -141,8 +141,11 @@ async def test_a_crash_of_the_thread_fails_everyone_and_shows_in_the_health(
         await ask(engine, [8])
 
 
-async def test_int8_serves_every_kind(make_engine: MakeEngine, references: dict[str, Reference]) -> None:
-    engine: Engine = make_engine(quantization="int8")
+@pytest.mark.parametrize("quantization", ["int8", "int4"])
+async def test_quantized_weights_serve_every_kind(
+    make_engine: MakeEngine, references: dict[str, Reference], quantization: str
+) -> None:
+    engine: Engine = make_engine(quantization=quantization)
     for reference in references.values():
         answer = await ask(engine, [8, 9, 10], [(reference, 1.0)])
         assert answer.finish in (FinishReason.STOP, FinishReason.LENGTH)
