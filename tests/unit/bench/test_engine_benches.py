@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bench import decode, mixed, offline, options, prefill, steps
-from engine.model.native import library
+from engine.model.native_library import library
 
 
 @pytest.fixture
@@ -26,11 +26,11 @@ def run(random_base: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
 
 
 def test_mixed_measures_ours_and_llama_and_says_what_was_not_run(run: Any, fake_llama: Path) -> None:
-    found = run(mixed, "--prompt", 8, "--output", 3, "--llama-server", fake_llama)
+    found = run(mixed, "--quantization", "int8,int4", "--prompt", 8, "--output", 3, "--llama-server", fake_llama)
     rows = found["rows"]
-    assert len(rows) == 7
-    assert all(row["median"] > 0 for row in rows[:6])
-    assert rows[6]["median"] is None and rows[6]["note"] == "needs --transformers"
+    assert [row["name"].split(":")[0] for row in rows[:8]] == ["ours int8"] * 4 + ["ours int4"] * 4
+    assert all(row["median"] > 0 for row in rows[:10])
+    assert rows[10]["median"] is None and rows[10]["note"] == "needs --transformers"
     assert rows[0]["first_to_this"] == 1.0
     settings = found["settings"]
     assert settings["rss_bytes"] > sum(settings["memory_bytes"].values()) > 0

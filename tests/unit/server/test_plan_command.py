@@ -78,12 +78,12 @@ def test_as_many_slots_as_are_promised_fit_and_one_more_does_not() -> None:
     assert invoke(*options, "--experts", str(slots + 1)).exit_code == 2
 
 
-@pytest.mark.parametrize("quantization", ["nf4", "bf16", "fp32", "int8"])
+@pytest.mark.parametrize("quantization", ["nf4", "bf16", "fp32", "int8", "int4"])
 def test_every_quantization_can_be_planned(quantization: str) -> None:
     found = figures("--base", str(QWEN), "--quantization", quantization)
     assert found["quantization"] == quantization
     assert found["experts"][0]["value_bytes"] == found["experts"][0]["values"] * (
-        4 if quantization in ("int8", "fp32") else 2
+        4 if quantization in ("int8", "int4", "fp32") else 2
     )
 
 

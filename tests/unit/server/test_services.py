@@ -12,7 +12,7 @@ from engine.budget import budget_of, fitted
 from engine.model.config import read_config
 from server.errors import NotReady
 from server.services import Lifecycle, Services, build_services, engine_config, memory_line
-from server.settings import Settings, SettingsInvalid
+from server.settings import Quantization, Settings, SettingsInvalid
 from tests.fakes import FakeEngine
 
 
@@ -42,9 +42,10 @@ def test_cuda_without_a_device_is_refused() -> None:
         engine_config(Settings(device="cuda"), num_tokens=7, has_cuda=False)
 
 
-def test_what_the_engine_cannot_do_is_refused_in_its_own_words() -> None:
-    with pytest.raises(SettingsInvalid, match="int8"):
-        engine_config(Settings(device="cuda", quantization="int8"), num_tokens=7, has_cuda=True)
+@pytest.mark.parametrize("quantization", ["int8", "int4"])
+def test_what_the_engine_cannot_do_is_refused_in_its_own_words(quantization: Quantization) -> None:
+    with pytest.raises(SettingsInvalid, match=f"{quantization} runs on a CPU only"):
+        engine_config(Settings(device="cuda", quantization=quantization), num_tokens=7, has_cuda=True)
 
 
 def test_a_base_that_is_not_there_is_named(tmp_path: Path) -> None:
