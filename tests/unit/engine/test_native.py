@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -214,6 +214,7 @@ def test_a_layer_with_experts_gives_what_the_plain_one_gives(
     int8=st.booleans(),
     seed=st.integers(0, 99),
 )
+@example(lengths=[(0, 1), (40, 1), (70, 1), (1, 4)], group=7, dim=5, block_size=16, int8=True, seed=21)
 def test_attention_is_that_of_the_plain_model(
     lengths: list[tuple[int, int]], group: int, dim: int, block_size: int, int8: bool, seed: int
 ) -> None:
@@ -238,7 +239,8 @@ def test_attention_is_that_of_the_plain_model(
         expected = attend(turned_query, turned_key, value, plain, context)
         half = rotary.cos[inputs.positions, : dim // 2], rotary.sin[inputs.positions, : dim // 2]
         found = kernels.attend(heads, describe_rows(inputs, *half), fused.described, query, key, value)
-        assert torch.allclose(found, expected, atol=2e-3)
+        # What lies on the edge between two integers may fall to either side, a 127th of its vector's peak apart.
+        assert torch.allclose(found, expected, atol=1e-2 if int8 else 2e-3)
 
 
 @dataclass(frozen=True, slots=True)
