@@ -20,6 +20,8 @@ from adapters_store.errors import FaultCode, PackageInvalid
 _READ_BYTES = 1 << 20
 _TAR_OVERHEAD_BYTES = 4 << 20
 """Headers and padding."""
+_ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""Of the others, zipfile unpacks a whole chunk at once, however much that becomes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,11 @@ class _Reader:
                     self._refuse("archive_special", f"{member.filename!r} is a link or a special file, not a plain one")
                 if member.flag_bits & 1:
                     self._refuse("archive_invalid", f"{member.filename!r} is encrypted")
+                if member.compress_type not in _ZIP_METHODS:
+                    fault = (
+                        f"{member.filename!r} is compressed by method {member.compress_type}, not deflated or stored"
+                    )
+                    self._refuse("archive_invalid", fault)
                 if member.is_dir():
                     yield _Entry(member.filename.rstrip("/"), 0, None)
                     continue

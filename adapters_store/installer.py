@@ -114,7 +114,7 @@ class Installer:
                 return
             name = self._known(index, name)
             _compare(name, expected, self._active(index, name))
-            if (self._root / name).exists():
+            if os.path.lexists(self._root / name):
                 # Away before the index changes: a plain directory must not reappear under a name that is gone.
                 self._discard(self._root / name)
             self._commit(index.without_expert(name))
@@ -139,24 +139,25 @@ class Installer:
 
     def _known(self, index: Index, name: str) -> str:
         name = index.resolve(name)
-        if name in index.experts or (NAME.fullmatch(name) and (self._root / name).is_dir()):
+        place = self._root / name
+        if name in index.experts or (NAME.fullmatch(name) and (place.is_dir() or place.is_symlink())):
             return name
         plain = (path.name for path in self._root.iterdir() if path.is_dir() and not path.name.startswith("."))
         raise ExpertNotFound(name, {*index.experts, *plain})
 
     def _active(self, index: Index, name: str) -> str | None:
-        """The generation that serves now; a broken plain directory serves nothing."""
+        """The generation that is there now, whatever the policy says of it; a broken plain directory has none."""
         if name in index.experts:
             return index.experts[name].active
         try:
-            return describe_package(self._root / name, self._policy).generation
+            return describe_package(self._root / name).generation
         except PackageInvalid:
             return None
 
     def _adopt(self, name: str) -> str | None:
         """Copies a plain directory into the catalogue, so that it can stand by; None if there is none to serve."""
         try:
-            generation = read_package(self._root / name, self._policy).generation
+            generation = read_package(self._root / name).generation
         except PackageInvalid:
             return None
         copy = Path(tempfile.mkdtemp(dir=self._catalog / "staging"))

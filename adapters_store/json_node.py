@@ -7,7 +7,7 @@ Knows nothing of manifests. Called by `manifest` and, for `adapter_config.json`,
 import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -94,8 +94,22 @@ class JsonNode:
 
 
 def parse_json(raw: bytes) -> JsonNode:
+    """For a document that is read member by member."""
+    return _parsed(raw, _object)
+
+
+def parse_whole(raw: bytes) -> object:
+    """For a document that is passed on as it is: no key may occur twice, no number be beyond all floats."""
+    return _parsed(raw, _strict_object, _finite).value
+
+
+def _parsed(
+    raw: bytes, members: Callable[[list[tuple[str, object]]], object], number: Callable[[str], float] = float
+) -> JsonNode:
     try:
-        return JsonNode(json.loads(raw.decode("utf-8"), object_pairs_hook=_object, parse_constant=_refuse_constant))
+        text = raw.decode("utf-8")
+        found = json.loads(text, object_pairs_hook=members, parse_float=number, parse_constant=_refuse_constant)
+        return JsonNode(found)
     except (ValueError, RecursionError) as fault:
         raise ManifestInvalid("$", f"is not JSON in UTF-8: {fault}") from fault
 
@@ -105,6 +119,21 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     for key, value in pairs:
         members[key] = _Duplicate() if key in members else value
     return members
+
+
+def _strict_object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    members: dict[str, object] = {}
+    for key, value in pairs:
+        if key in members:
+            raise ValueError(f"the key {key[:80]!r} occurs twice")
+        members[key] = value
+    return members
+
+
+def _finite(digits: str) -> float:
+    if math.isinf(number := float(digits)):
+        raise ValueError(f"{digits[:80]} is beyond all floats")
+    return number
 
 
 def _refuse_constant(name: str) -> NoReturn:

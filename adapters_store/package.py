@@ -16,7 +16,7 @@ import torch
 
 from adapters_store.errors import ManifestInvalid, PackageInvalid
 from adapters_store.files import list_files, read_file, replace_directory, write_durably
-from adapters_store.json_node import parse_json
+from adapters_store.json_node import parse_whole
 from adapters_store.manifest import (
     CONFIG_FILE,
     GRAMMAR_FILE,
@@ -108,7 +108,7 @@ def read_package(directory: Path, policy: Policy = LENIENT) -> HostAdapter:
 def read_config(name: str, content: bytes) -> dict[str, object]:
     """PEFT's adapter_config.json of package `name`."""
     try:
-        config = parse_json(content).value
+        config = parse_whole(content)
     except ManifestInvalid as error:
         raise PackageInvalid(name, f"{CONFIG_FILE} {error.fault}", "config_invalid") from error
     if not isinstance(config, dict):

@@ -12,6 +12,7 @@ from adapters_store.cache import AdapterCache, Lease, Resident, StoreStats
 from adapters_store.catalog import Catalog, Listing
 from adapters_store.errors import ExpertNotFound, FaultCode, PackageInvalid
 from adapters_store.files import locked, restore_directories
+from adapters_store.index import Index
 from adapters_store.manifest import Manifest
 from adapters_store.package import HostAdapter, read_package
 from adapters_store.policy import LENIENT, Policy
@@ -54,6 +55,7 @@ class AdapterStore:
         self._cache = AdapterCache(capacity_bytes)
         self._read = read or (lambda directory: read_package(directory, policy))
         self.policy = policy
+        self._followed = -1
         restore_directories(root)
 
     @property
@@ -103,8 +105,8 @@ class AdapterStore:
         """Raises ExpertNotFound, PackageInvalid, or StoreFull if what could make room is leased or pinned."""
         # Nobody replaces the package between the look at it and the reading of its files.
         with locked(self._root, exclusive=False):
+            self._follow(self._catalog.index())
             listing, manifest = self._usable(name)
-            self._cache.pinned = self._catalog.index().pins
             content = (listing.directory, listing.stamps)
             try:
                 return self._cache.acquire(
@@ -124,6 +126,21 @@ class AdapterStore:
 
     def stats(self) -> StoreStats:
         return self._cache.stats()
+
+    def _follow(self, index: Index) -> None:
+        """What a change has removed or replaced leaves host memory now, or with its last lease."""
+        if index.revision == self._followed:
+            return
+        self._followed, self._cache.pinned = index.revision, index.pins
+        for resident in self._cache.residents():
+            if not (resident.is_retired or self._is_current(index, resident)):
+                self._cache.drop(resident.name)
+
+    def _is_current(self, index: Index, resident: Resident) -> bool:
+        record = index.experts.get(resident.name)
+        if record is None:
+            return (self._root / resident.name).is_dir()
+        return resident.generation in (None, record.active)
 
     def _scan(self) -> dict[str, Listing]:
         with locked(self._root, exclusive=False):

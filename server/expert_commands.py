@@ -55,7 +55,9 @@ def show(name: Name, experts: Experts = None, as_json: Json = False) -> None:
     with _answering(as_json) as out:
         store = _store(_settings(experts=experts))
         state = _state(store, name)
-        files = [{"name": entry.name, "bytes": entry.size} for entry in (state.manifest.files if state.manifest else ())]
+        files = [
+            {"name": entry.name, "bytes": entry.size} for entry in (state.manifest.files if state.manifest else ())
+        ]
         out.tell({**state_data(state, store.policy), "files": files}, lambda: show_table(state, store.policy))
 
 
@@ -129,7 +131,10 @@ def remove(name: Name, expect: Expect = None, experts: Experts = None, as_json: 
 
 @experts_cli.command()
 def alias(
-    name: Annotated[str, typer.Argument(help="The other name.")], expert: Name, experts: Experts = None, as_json: Json = False
+    name: Annotated[str, typer.Argument(help="The other name.")],
+    expert: Name,
+    experts: Experts = None,
+    as_json: Json = False,
 ) -> None:
     """Give an expert another name, or move that name to it."""
     with _answering(as_json) as out:
@@ -170,7 +175,9 @@ def ps(as_json: Json = False) -> None:
 
 @experts_cli.command()
 def verify(
-    names: Annotated[list[str] | None, typer.Argument(help="Experts, or directories of packages; none for all.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Experts, or directories of packages; none for all.")
+    ] = None,
     experts: Experts = None,
     as_json: Json = False,
 ) -> None:
@@ -180,7 +187,9 @@ def verify(
         places = _places(store, names or [])
         found = [
             _verified(name, place, store.policy)
-            for name, place in track(places, "verifying", console=out.stderr, disable=not out.is_talking, transient=True)
+            for name, place in track(
+                places, "verifying", console=out.stderr, disable=not out.is_talking, transient=True
+            )
         ]
         lines = [f"{line['name']}: {line.get('fault') or 'whole, ' + str(line['signature'])}" for line in found]
         out.tell(found, lambda: "\n".join(lines))
@@ -228,5 +237,7 @@ def migrate_packages(
             if before.manifest.schema_version != 2:
                 files = {entry.name: imported.content[entry.name] for entry in before.manifest.files}
                 write_package(package, _manifest_of(imported), files)
-            done.append({"name": imported.name, "from": before.manifest.schema_version, "dropped": list(imported.ignored)})
+            done.append(
+                {"name": imported.name, "from": before.manifest.schema_version, "dropped": list(imported.ignored)}
+            )
         out.tell(done, lambda: "\n".join(f"{line['name']}: from version {line['from']}" for line in done))

@@ -1,8 +1,10 @@
 """Archives: what is taken out, and what is refused before anything is written."""
 
+import io
 import struct
 import tarfile
 import warnings
+import zipfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -114,6 +116,16 @@ def test_what_is_no_archive_is_refused(tmp_path: Path, data: bytes) -> None:
 
 def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     assert refusal(tmp_path / "gone").code == "file_unreadable"
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_zip_whose_method_unpacks_without_bounds_is_refused(tmp_path: Path, method: int) -> None:
+    """Half a kilobyte of bzip2 holds megabytes, which its decoder hands out in one piece."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as archive:
+        archive.writestr("adapter_model.safetensors", bytes(1000))
+    refused = refusal(saved(tmp_path / "x.expert", buffer.getvalue()))
+    assert (refused.code, "compressed by method" in refused.fault) == ("archive_invalid", True)
 
 
 def damaged(rng: Random, data: bytes) -> bytes:

@@ -81,6 +81,39 @@ def test_a_lease_keeps_the_generation_that_was_removed_from_disk(tmp_path: Path)
         assert all(float(tensor.max()) == 1 for tensor in lease.adapter.tensors.values())
 
 
+def test_what_was_removed_or_replaced_leaves_memory_with_the_next_fetch_of_anything(tmp_path: Path) -> None:
+    store, installer = AdapterStore(tmp_path, AMPLE), Installer(tmp_path)
+    for name in ("a", "b", "c"):
+        installer.install(content(name, value=1))
+        store.fetch(name).release()
+    lease = store.fetch("b")
+    installer.remove("a")
+    second = installer.install(content("b", value=2)).generation
+    store.fetch("c").release()
+    assert [(r.name, r.is_retired) for r in store.residents()] == [("c", False), ("b", True)]
+    lease.release()
+    with store.fetch("b") as fresh:
+        assert fresh.adapter.generation == second
+    assert [resident.name for resident in store.residents()] == ["c", "b"]
+
+
+def test_an_expert_of_another_base_is_not_replaced_unseen(tmp_path: Path) -> None:
+    """The policy of who installs says nothing about what is there."""
+    write_package(tmp_path / "a", replace(lora_manifest("a"), base="sha256:" + "0" * 64), lora_files(2))
+    installer = Installer(tmp_path, Policy(base=lora_manifest().base))
+    with pytest.raises(GenerationConflict, match="not none as expected"):
+        installer.install(content("a"), expected=None)
+    change = installer.install(content("a"))
+    assert change.previous == read_package(tmp_path / "a").generation
+
+
+def test_a_link_to_nowhere_can_be_removed(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to(tmp_path / "gone")
+    assert AdapterStore(tmp_path, AMPLE).faults.keys() == {"a"}
+    Installer(tmp_path).remove("a")
+    assert AdapterStore(tmp_path, AMPLE).faults == {}
+
+
 def test_replacing_with_the_same_content_changes_nothing(tmp_path: Path) -> None:
     installer = Installer(tmp_path)
     installer.install(content())
