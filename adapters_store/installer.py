@@ -74,7 +74,7 @@ class Installer:
         `expected` is the generation that must serve now, None if there must be none. Raises GenerationConflict if
         another does, PackageInvalid for what could not be served, NameTaken if the name is an alias.
         """
-        name = _name_in(content)
+        name = name_of(content)
         with self._staging() as staging:
             staged = staging / name
             staged.mkdir()
@@ -234,7 +234,8 @@ class Installer:
                 os.close(descriptor)
 
 
-def _name_in(content: Mapping[str, bytes]) -> str:
+def name_of(content: Mapping[str, bytes]) -> str:
+    """The name in a package's manifest; raises PackageInvalid."""
     if MANIFEST_FILE not in content:
         raise PackageInvalid("?", f"there is no {MANIFEST_FILE}", "manifest_missing")
     try:

@@ -91,6 +91,14 @@ class AdapterStore:
                 for name, listing in self._catalog.scan().items()
             )
 
+    def state(self, name: str) -> ExpertState:
+        """Of one expert, by name or alias, broken or not. Raises ExpertNotFound."""
+        states = self.states()
+        found = next((state for state in states if name == state.name or name in state.aliases), None)
+        if found is None:
+            raise ExpertNotFound(name, (state.name for state in states))
+        return found
+
     @property
     def revision(self) -> int:
         """Grows with every change of the index, by whatever process."""

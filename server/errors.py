@@ -10,7 +10,14 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from adapters_store.errors import ExpertNotFound, PackageInvalid, StoreError, StoreFull
+from adapters_store.errors import (
+    ExpertNotFound,
+    GenerationConflict,
+    NameTaken,
+    PackageInvalid,
+    StoreError,
+    StoreFull,
+)
 from engine.errors import (
     AdapterIncompatible,
     DeadlineExceeded,
@@ -54,6 +61,8 @@ FAULTS: dict[type[Exception], Fault] = {
     ExpertNotFound: Fault(404, "not_found_error", "expert_not_found", "experts"),
     PackageInvalid: Fault(503, "server_error", "expert_broken", "experts"),
     StoreFull: Fault(503, "overloaded_error", "host_memory_full", "experts", is_temporary=True),
+    GenerationConflict: Fault(409, "conflict_error", "generation_conflict", "expected"),
+    NameTaken: Fault(409, "conflict_error", "name_taken"),
     StoreError: _OURS,
     GrammarUnknown: Fault(400, _INVALID, "grammar_unknown", "grammar"),
     GrammarError: _OURS,

@@ -14,13 +14,14 @@ from adapters_store.manifest import Manifest
 from adapters_store.policy import Policy
 from adapters_store.store import ExpertState
 from server.sizes import format_size
+from server.terminal import plain
 
 
-def signature_label(state: ExpertState, policy: Policy) -> str:
+def signature_label(signer: bytes | None, policy: Policy) -> str:
     """unsigned, trusted, or signed (by somebody whom the settings do not name)."""
-    if state.signer is None:
+    if signer is None:
         return "unsigned"
-    return "trusted" if state.signer in policy.trusted_keys else "signed"
+    return "trusted" if signer in policy.trusted_keys else "signed"
 
 
 def state_data(state: ExpertState, policy: Policy) -> dict[str, Any]:
@@ -43,7 +44,7 @@ def state_data(state: ExpertState, policy: Policy) -> dict[str, Any]:
         "rank": manifest.adapter.rank,
         "base": manifest.base,
         "bytes": sum(entry.size for entry in manifest.files),
-        "signature": signature_label(state, policy),
+        "signature": signature_label(state.signer, policy),
         "signer": state.signer.hex() if state.signer else None,
     }
 
@@ -72,8 +73,8 @@ def list_table(states: Iterable[ExpertState], policy: Policy) -> Table:
     table = Table("expert", "version", "kind", "grammar", "generation", "signature", "what it does")
     for state in states:
         if state.manifest is None:
-            fault = Text(f"{state.code}: {state.fault}", style="red")
-            table.add_row(Text(state.name, style="red"), "", "", "", "", "", fault)
+            fault = Text(plain(f"{state.code}: {state.fault}"), style="red")
+            table.add_row(Text(plain(state.name), style="red"), "", "", "", "", "", fault)
             continue
         manifest = state.manifest
         table.add_row(
@@ -82,8 +83,8 @@ def list_table(states: Iterable[ExpertState], policy: Policy) -> Table:
             manifest.kind_label,
             grammar_label(manifest),
             short(state.generation),
-            signature_label(state, policy),
-            Text(manifest.description),
+            signature_label(state.signer, policy),
+            Text(plain(manifest.description)),
         )
     return table
 
@@ -109,7 +110,7 @@ def show_table(state: ExpertState, policy: Policy) -> Table:
         }
     for key, value in data.items():
         if value not in (None, "", []):
-            table.add_row(key, Text(" ".join(value) if isinstance(value, list) else str(value)))
+            table.add_row(key, Text(plain(" ".join(value) if isinstance(value, list) else str(value))))
     for entry in manifest.files if manifest else ():
         table.add_row("file", Text(f"{entry.name}  {format_size(entry.size)}  {entry.sha256}"))
     return table
