@@ -86,6 +86,19 @@ class NameTaken(StoreError):
         super().__init__(f"the name {name!r} belongs to {by}")
 
 
+class NoStandby(StoreError):
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"expert {name!r} has no standby generation")
+
+
+class StoreReadOnly(StoreError):
+    """The experts can be served and not changed: the disk, or whose it is, forbids it."""
+
+    def __init__(self, directory: str, fault: str) -> None:
+        super().__init__(f"the experts in {directory!r} cannot be changed: {fault}")
+
+
 class ManifestInvalid(StoreError):
     """`path` is the JSON path of the fault, for example `$.routing.cues[1]`."""
 

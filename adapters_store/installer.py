@@ -24,8 +24,10 @@ from adapters_store.errors import (
     GenerationConflict,
     ManifestInvalid,
     NameTaken,
+    NoStandby,
     PackageInvalid,
     StoreError,
+    StoreReadOnly,
 )
 from adapters_store.files import list_files, locked, read_file, sync_directory, write_durably
 from adapters_store.index import CATALOG_DIR, Index, IndexFile, Record
@@ -100,7 +102,7 @@ class Installer:
             name = self._known(index, name)
             record = index.experts.get(name)
             if record is None or record.standby is None:
-                raise StoreError(f"expert {name!r} has no standby generation")
+                raise NoStandby(name)
             _compare(name, expected, record.active)
             read_package(package_directory(self._root, name, record.standby), self._policy)
             self._commit(index.with_expert(name, Record(record.standby, record.active)))
@@ -198,7 +200,7 @@ class Installer:
                     (self._catalog / part).mkdir(parents=True, exist_ok=True)
                 yield self._index.read()
         except OSError as error:
-            raise StoreError(f"the experts in {str(self._root)!r} cannot be changed: {error.strerror}") from error
+            raise StoreReadOnly(str(self._root), str(error.strerror)) from error
 
     @contextmanager
     def _staging(self) -> Iterator[Path]:
@@ -211,7 +213,7 @@ class Installer:
         try:
             yield staging
         except OSError as error:
-            raise StoreError(f"the experts in {str(self._root)!r} cannot be changed: {error.strerror}") from error
+            raise StoreReadOnly(str(self._root), str(error.strerror)) from error
         finally:
             try:
                 shutil.rmtree(staging, ignore_errors=True)

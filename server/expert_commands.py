@@ -29,7 +29,11 @@ AnyBase = Annotated[bool, typer.Option("--any-base", help="Also if it was made f
 Base = Annotated[Path | None, typer.Option("--base", help="The base that the experts are for.")]
 Name = Annotated[str, typer.Argument(help="An expert, or an alias of one.")]
 
-experts_cli = typer.Typer(help="The experts: packages on disk, and who serves under which name.", no_args_is_help=True)
+experts_cli = typer.Typer(
+    help="The experts: packages on disk, and who serves under which name.",
+    no_args_is_help=True,
+    add_completion=False,
+)
 for command, word in ((verify, "verify"), (sign_package, "sign"), (keygen, "keygen"), (migrate_packages, "migrate")):
     experts_cli.command(word)(command)
 

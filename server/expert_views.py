@@ -70,7 +70,10 @@ def grammar_label(manifest: Manifest) -> str:
 
 def list_table(states: Iterable[ExpertState], policy: Policy) -> Table:
     """All experts, the broken ones with what is wrong."""
-    table = Table("expert", "version", "kind", "grammar", "generation", "signature", "what it does")
+    table = Table()
+    for title in ("expert", "version", "kind", "grammar", "generation", "signature"):
+        table.add_column(title, no_wrap=True)
+    table.add_column("what it does")
     for state in states:
         if state.manifest is None:
             fault = Text(plain(f"{state.code}: {state.fault}"), style="red")
@@ -98,7 +101,7 @@ def show_table(state: ExpertState, policy: Policy) -> Table:
         prompt = manifest.soft_prompt
         data |= {
             "bytes": format_size(data["bytes"]),
-            "schema": manifest.schema_version,
+            "manifest": f"version {manifest.schema_version}",
             "targets": " ".join(manifest.adapter.targets),
             "virtual tokens": prompt.tokens if prompt else None,
             "grammar": grammar_label(manifest),

@@ -39,8 +39,7 @@ def verify(
         store = AdapterStore(settings.experts, settings.host_memory_bytes, policy=policy)
         places = _places(store, names or [])
         found = [_verified(name, place, policy) for name, place in out.each(places, "verifying")]
-        lines = [f"{line['name']}: {line.get('fault') or line.get('signature')}" for line in found]
-        out.tell(found, lambda: "\n".join(lines))
+        out.tell(found, lambda: "\n".join(map(_line, found)))
         if any("fault" in line for line in found):
             raise typer.Exit(1)
 
@@ -105,6 +104,10 @@ def _verified(name: str, place: Path, policy: Policy) -> dict[str, object]:
     except PackageInvalid as refusal:
         return {"name": name, "fault": refusal.fault, "code": refusal.code}
     return {"name": name, "generation": adapter.generation, "signature": signature}
+
+
+def _line(found: dict[str, object]) -> str:
+    return f"{found['name']}: " + (str(found["fault"]) if "fault" in found else f"whole, {found['signature']}")
 
 
 def _migrated(package: Path) -> dict[str, object]:

@@ -27,7 +27,7 @@ from adapters_store.store import AdapterStore
 from engine.errors import EngineOverloaded, EngineStopped, PromptTooLong
 from engine.request import FinishReason, GenerationRequest, Timings, TokenEvent
 from engine.stats import EngineStats
-from router.pipeline import Router
+from server.live_router import LiveRouter
 from server.services import Services
 
 FINGERPRINT = "sha256:" + "0" * 64
@@ -272,5 +272,4 @@ def make_services(root: Path, engine: FakeEngine | None = None) -> Services:
     root.mkdir(exist_ok=True)
     store = AdapterStore(root, 1 << 20)
     engine = engine or FakeEngine()
-    manifests = [manifest for manifest in store.list() if manifest.base == engine.fingerprint]
-    return Services("tiny", engine, ByteTokenizer(), store, Router(manifests), FakeCompiler())
+    return Services("tiny", engine, ByteTokenizer(), store, LiveRouter(store, engine.fingerprint), FakeCompiler())
