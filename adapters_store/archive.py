@@ -6,7 +6,6 @@ come out, so a declared size need not be true. Nothing is written anywhere. Call
 
 import gzip
 import io
-import lzma
 import tarfile
 import zipfile
 import zlib
@@ -34,21 +33,24 @@ class ArchiveLimits:
 
 def read_archive(path: Path, limits: ArchiveLimits | None = None) -> dict[str, bytes]:
     """Its files by path. Raises PackageInvalid for all of it if one entry is refused, and names the entry."""
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise PackageInvalid(path.name, f"cannot be read: {error.strerror}", "file_unreadable") from error
     reader = _Reader(path.name, limits or ArchiveLimits())
     try:
-        with path.open("rb") as file:
+        with file:
             head = file.read(4)
             file.seek(0)
             if head.startswith(b"PK"):
                 return reader.collect(reader.zip_entries(file))
             stream: IO[bytes] = gzip.open(file) if head.startswith(b"\x1f\x8b") else file  # type: ignore[assignment]
             return reader.collect(reader.tar_entries(stream))
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, gzip.BadGzipFile) as error:
         raise PackageInvalid(path.name, f"it is no readable archive: {error}", "archive_invalid") from error
-    except (EOFError, NotImplementedError, ValueError, RuntimeError, KeyError, IndexError, OverflowError) as error:
+    except (OSError, EOFError, RuntimeError, ValueError, KeyError, IndexError, OverflowError) as error:
+        # NotImplementedError is a RuntimeError; an OSError is mostly an offset that leads before the file's beginning.
         raise PackageInvalid(path.name, f"the archive is damaged: {error}", "archive_invalid") from error
-    except OSError as error:
-        raise PackageInvalid(path.name, f"cannot be read: {error.strerror or error}", "file_unreadable") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,8 +99,13 @@ def parse_json(raw: bytes) -> JsonNode:
 
 
 def parse_whole(raw: bytes) -> object:
-    """For a document that is passed on as it is: no key may occur twice, no number be beyond all floats."""
-    return _parsed(raw, _strict_object, _finite).value
+    """For a document that is passed on as it is: no key twice, no number beyond all floats, no half of a character."""
+    value = _parsed(raw, _strict_object, _finite).value
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as fault:
+        raise ManifestInvalid("$", f"is not JSON in UTF-8: {fault}") from fault
+    return value
 
 
 def _parsed(

@@ -94,6 +94,7 @@ CONTENTS: list[tuple[FaultCode, dict[str, bytes], str]] = [
     ("config_invalid", {CONFIG_FILE: b"[]"}, "is not an object"),
     ("config_invalid", {CONFIG_FILE: b"{"}, "is not JSON"),
     ("config_invalid", {CONFIG_FILE: lora_config()[:-1] + b', "alpha_pattern": {"q": 1, "q": 2}}'}, "occurs twice"),
+    ("config_invalid", {CONFIG_FILE: lora_config()[:-1] + b', "x": "\\ud800"}'}, "surrogates not allowed"),
     ("config_invalid", {CONFIG_FILE: lora_config()[:-1] + b', "x": 1e999}'}, "beyond all floats"),
     ("kind_mismatch", {CONFIG_FILE: lora_config(use_dora=True)}, "has use_dora True"),
     ("rank_mismatch", {CONFIG_FILE: lora_config(r=8)}, "has rank 8, the manifest 2"),
