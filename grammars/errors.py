@@ -8,11 +8,14 @@ class GrammarError(Exception):
 
 
 class GrammarInvalid(GrammarError):
-    """The text is no grammar that can be enforced."""
+    """The text is no grammar that can be enforced. Line and column count from 1, where the fault has a place."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(f"invalid grammar: {reason}")
+    def __init__(self, reason: str, line: int | None = None, column: int | None = None) -> None:
+        where = "" if line is None else f"line {line}, column {column}: "
+        super().__init__(f"invalid grammar: {where}{reason}")
         self.reason = reason
+        self.line = line
+        self.column = column
 
 
 class GrammarUnknown(GrammarError):
