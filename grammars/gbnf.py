@@ -31,6 +31,7 @@ from grammars.syntax import (
 
 MAX_BYTES: Final = 32 * 1024
 MAX_NESTING: Final = 64
+MAX_DEPTH: Final = 128  # of parentheses and repetitions together; `a????...` nests as well
 MAX_RULES: Final = 2_000
 MAX_REPETITIONS: Final = 2_000  # llama.cpp's own limit
 
@@ -77,6 +78,8 @@ class _Level:
     items: list[Item] = field(default_factory=list)
     weight: int = 1  # of the last item: by how many rules llama.cpp counts it when it is repeated
     can_repeat: bool = False
+    item_depth: int = 0  # of the last item
+    depth: int = 0  # of the deepest
 
 
 class _Parser:
@@ -155,6 +158,12 @@ class _Parser:
         outer = levels[-1]
         outer.items.append(Group((*inner.done, tuple(inner.items))))
         outer.weight, outer.can_repeat = max(1, self._num_symbols - inner.num_symbols), True
+        self._deepen(outer, inner.depth + 1, inner.start)
+
+    def _deepen(self, level: _Level, item_depth: int, at: int) -> None:
+        if item_depth > MAX_DEPTH:
+            self._fail(f"parentheses and repetitions are nested more than {MAX_DEPTH} deep, the limit", at)
+        level.item_depth, level.depth = item_depth, max(level.depth, item_depth)
 
     def _item(self, level: _Level) -> bool:
         """Read a literal, a class, a token, a reference or a dot; False where none begins."""
@@ -176,7 +185,7 @@ class _Parser:
         else:
             return False
         level.items.append(item)
-        level.weight, level.can_repeat = 1, item != Literal("")
+        level.weight, level.can_repeat, level.item_depth = 1, item != Literal(""), 0
         return True
 
     def _literal(self) -> Literal:
@@ -272,6 +281,7 @@ class _Parser:
         self._weigh(level, least, most, at)
         level.items[-1] = Repeat(level.items[-1], least, most, self._place(at))
         level.can_repeat = most != 0
+        self._deepen(level, level.item_depth + 1, at)
 
     def _weigh(self, level: _Level, least: int, most: int | None, at: int) -> None:
         """Count the rules as llama.cpp does, which refuses more than 2,000 of them under nested repetitions."""
