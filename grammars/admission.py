@@ -15,9 +15,9 @@ from grammars.lowered import Atom, Choice, Loop, Lowered, Node, lower
 from grammars.syntax import Grammar
 
 MAX_ELEMENTS: Final = 200_000  # 1.6 MB in llama.cpp; a clone compares each with each place of each stack
-MAX_STARTS: Final = 2_000
+MAX_STARTS: Final = 1_000
 """How many ways of going on llama.cpp may have to hold at one place. It compares each new one with all others, so the
-time goes with the square: 2,000 take 10 ms once and about 1 ms for each token."""
+time goes with the square."""
 MAX_VISITS: Final = 10_000_000  # elements that llama.cpp's check for left recursion, which remembers little, looks at
 MAX_LEFT_DEPTH: Final = 5_000  # that check calls itself; a call takes 200 bytes of stack
 _SATURATED: Final = 10**12

@@ -49,11 +49,12 @@ _QUANTIFIERS: Final = {"*": (0, None), "+": (1, None), "?": (0, 1)}
 
 def parse(text: str, max_bytes: int = MAX_BYTES) -> Grammar:
     """Raises GrammarInvalid with the first fault's line and column, in time that is linear in the text."""
-    _check_text(text, max_bytes)
+    check_text(text, max_bytes)
     return _Parser(text).grammar()
 
 
-def _check_text(text: str, max_bytes: int) -> None:
+def check_text(text: str, max_bytes: int) -> None:
+    """Raises GrammarInvalid for what is too long, or no text that llama.cpp could be given."""
     if len(text) > max_bytes:  # each character takes a byte at least
         raise GrammarInvalid(f"it has {len(text):,} characters; the limit is {max_bytes:,} bytes")
     for fault, pattern in (("a NUL character", "\0"), ("a lone surrogate", "[\ud800-\udfff]")):

@@ -19,7 +19,7 @@ from grammars.errors import GrammarInvalid
 from grammars.lowered import Atom, Chars, Choice, Loop, Lowered
 from grammars.syntax import Token
 
-MAX_STACKS: Final = 2_000
+MAX_STACKS: Final = 1_000
 MAX_READINGS: Final = 20_000
 """Of one text, in different ways: what llama.cpp tries one by one for a token of that text, 0.3 µs each."""
 MAX_COMPARED: Final = 20_000_000  # stacks with stacks, for one character: some 40 ms

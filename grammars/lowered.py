@@ -4,7 +4,7 @@ Between the syntax tree and what is computed over it (`admission`, `growth`). No
 whatever its count; `num_elements` says what llama.cpp will make of it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from grammars.errors import GrammarInvalid
@@ -60,6 +60,14 @@ class Lowered:
     rules: dict[str, int]
     num_elements: int
     """What llama.cpp holds of it, and compares every place of a stack with when it clones; 8 bytes each."""
+
+    def tokens(self) -> frozenset[Token]:
+        """The token terminals."""
+        return frozenset(atom for node in self.nodes for atom in _atoms(node) if isinstance(atom, Token))
+
+
+def _atoms(node: Node) -> Iterator[Atom]:
+    return iter((node.atom,)) if isinstance(node, Loop) else (atom for part in node.alternatives for atom in part)
 
 
 def lower(grammar: Grammar) -> Lowered:
