@@ -24,8 +24,8 @@ MAX_READINGS: Final = 20_000
 """Of one text, in different ways: what llama.cpp tries one by one for a token of that text, 0.3 µs each."""
 MAX_COMPARED: Final = 20_000_000  # stacks with stacks, for one character: some 40 ms
 LENGTH: Final = 128  # characters; the longest tokens of vocabularies, runs of one character, have as many
-BUDGET: Final = 150_000  # stacks looked at in all, about 1 µs each
-_SHARE: Final = 20_000  # of it, for one beginning
+BUDGET: Final = 100_000  # steps of work in all, about 1 µs each
+_SHARE: Final = 10_000  # of it, for one beginning
 _BEAM: Final = 3
 
 _Position = tuple[int, int, int, int]
@@ -40,10 +40,9 @@ def check(admitted: Admitted, token_texts: Sequence[str] = ()) -> None:
     """
     lowered = admitted.lowered
     machine = _Machine(lowered)
-    left = BUDGET
     for start in _starts(lowered, lowered.rules[admitted.root]):
-        left -= _Search(machine, lowered, start, token_texts).run(min(left, _SHARE))
-        if left <= 0:
+        _Search(machine, lowered, start, token_texts).run(min(machine.work + _SHARE, BUDGET))
+        if machine.work > BUDGET:
             return
 
 
@@ -86,6 +85,7 @@ class _Machine:
         self._cells: list[tuple[_Position, int]] = [((0, 0, 0, 0), 0)]
         self._numbers: dict[tuple[_Position, int], int] = {}
         self._opened: dict[int, tuple[int, ...]] = {}
+        self.work = 0
 
     def begin(self, node: int) -> tuple[int, ...]:
         return self._expanded(self._entered(node, 0))
@@ -141,6 +141,7 @@ class _Machine:
             if stack in seen:
                 continue
             seen.add(stack)
+            self.work += 1
             (number, alternative, item, _), below = self._cells[stack]
             node = self._nodes[number]
             if stack == 0:
@@ -175,10 +176,9 @@ class _Search:
         self._lowered = lowered
         self._start = start
         self._token_texts = token_texts
-        self._work = 0
 
-    def run(self, budget: int) -> int:
-        """Look for a text with too many ways; the work it took."""
+    def run(self, budget: int) -> None:
+        """Look for a text with too many ways until the machine's work comes to the budget."""
         begin = _Walk(dict.fromkeys(self._machine.begin(self._start), 1), "")
         for char in self._worst_chars(begin):
             self._repeat(begin, char, budget)
@@ -193,16 +193,15 @@ class _Search:
             new = [(key, walk) for key, walk in found.items() if key not in seen]
             seen.update(key for key, _ in new)
             walks = sorted((walk for _, walk in new), key=lambda walk: (-walk.total, walk.text))[:_BEAM]
-            if not walks or self._work > budget:
-                break
-        return self._work
+            if not walks or self._machine.work > budget:
+                return
 
     def _repeat(self, walk: _Walk, char: int, budget: int) -> None:
         """One character over and over, until nothing new comes of it."""
         for _ in range(LENGTH):
             before = walk.readings
             walk = self._step(walk, char)
-            if not walk.readings or walk.readings == before or self._work > budget:
+            if not walk.readings or walk.readings == before or self._machine.work > budget:
                 return
 
     def _in_token(self, walk: _Walk) -> _Walk:
@@ -225,7 +224,7 @@ class _Search:
             for low, high in ranges:
                 events[low] = events.get(low, 0) + count
                 events[high + 1] = events.get(high + 1, 0) - count
-            self._work += 1 + len(ranges) // 8
+            self._machine.work += 1 + len(ranges) // 4
         readings, best = 0, []
         for char in sorted(events):
             readings += events[char]
@@ -239,16 +238,16 @@ class _Search:
             if stack and _matches(self._machine.top(stack), char):
                 following = self._machine.after(stack)
                 num_made += len(following)
+                if num_made * max(len(readings), len(following)) > MAX_COMPARED:
+                    raise self._fault(_Walk(readings, walk.text + chr(char)), "takes too long to follow")
                 for next_stack in following:
                     readings[next_stack] = readings.get(next_stack, 0) + count
-        self._work += len(walk.readings) + num_made
+        self._machine.work += len(walk.readings) + num_made
         longer = _Walk(readings, walk.text + chr(char), walk.token_start)
         if len(readings) > MAX_STACKS:
             raise self._fault(longer, f"has more than {MAX_STACKS:,} places open")
         if longer.total > MAX_READINGS:
             raise self._fault(longer, f"can be read in more than {MAX_READINGS:,} ways")
-        if num_made * len(readings) > MAX_COMPARED:
-            raise self._fault(longer, "takes too long to follow")
         return longer
 
     def _fault(self, walk: _Walk, what: str) -> GrammarInvalid:
