@@ -24,8 +24,8 @@ MAX_READINGS: Final = 20_000
 """Of one text, in different ways: what llama.cpp tries one by one for a token of that text, 0.3 µs each."""
 MAX_COMPARED: Final = 20_000_000  # stacks with stacks, for one character: some 40 ms
 LENGTH: Final = 128  # characters; the longest tokens of vocabularies, runs of one character, have as many
-BUDGET: Final = 100_000  # steps of work in all, about 1 µs each
-_SHARE: Final = 10_000  # of it, for one beginning
+BUDGET: Final = 150_000  # steps of work in all, about 1 µs each
+_SHARE: Final = 30_000  # of it, for one beginning
 _BEAM: Final = 3
 
 _Position = tuple[int, int, int, int]

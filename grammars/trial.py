@@ -7,6 +7,7 @@ Called by `compiler`.
 
 import subprocess
 import sys
+from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from threading import Lock
@@ -56,6 +57,8 @@ class Trial:
             try:
                 verdict = worker.ask(request, self._limit_s)
             except (EOFError, OSError) as fault:
+                with suppress(subprocess.TimeoutExpired):  # its own status, rather than that of our kill
+                    worker.process.wait(_END_LIMIT_S / 10)
                 self._end(worker)
                 raise self._lost(worker) from fault
             if verdict is None:

@@ -85,10 +85,10 @@ def tried(trial: Trial, text: str) -> str:
 
 
 def test_thousands_of_mutated_grammars_are_treated_as_llama_cpp_treats_them(vocabulary: Vocabulary) -> None:
-    counts = fuzz(vocabulary, seed=1, count=3_000)
-    assert counts["good"] > 300
-    assert counts["refused as syntax"] > 300
-    assert counts["refused for its meaning"] > 300
+    counts = fuzz(vocabulary, seed=1, count=2_000)
+    assert counts["good"] > 200
+    assert counts["refused as syntax"] > 200
+    assert counts["refused for its meaning"] > 200
 
 
 @pytest.mark.slow
