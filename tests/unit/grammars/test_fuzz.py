@@ -2,6 +2,7 @@
 
 import gc
 from collections import Counter
+from collections.abc import Callable
 from time import thread_time
 
 import pytest
@@ -30,17 +31,23 @@ STRICTER = (
 )
 
 
-def fuzz(vocabulary: Vocabulary, seed: int, count: int) -> Counter[str]:
-    """Counts of what became of the texts; fails on the first that is treated wrongly."""
+def fuzz(vocabulary: Vocabulary, seed: int, count: int, trial_every: int) -> Counter[str]:
+    """Counts of what became of the texts; fails on the first that is treated wrongly.
+
+    Of those that are admitted, one in `trial_every` is tried.
+    """
     counts: Counter[str] = Counter()
     gc.disable()  # its pauses are not the parser's
     try:
         with raw_llama(vocabulary.native.path) as raw:
-            trial = Trial(vocabulary.native.path, limit_s=5)
+            trial = Trial(vocabulary.native.path, limit_s=30)  # a busy machine is not a hang
             try:
-                for text in mutations(seed, count):
-                    counts[outcome(trial, raw.word_on, text)] += 1
-                    if sum(counts.values()) % 500 == 0:
+                for number, text in enumerate(mutations(seed, count)):
+                    result = outcome(raw.word_on, text)
+                    if result == "admitted" and number % trial_every == 0:
+                        result = tried(trial, text)
+                    counts[result] += 1
+                    if number % 500 == 0:
                         gc.collect()
             finally:
                 trial.close()
@@ -50,8 +57,7 @@ def fuzz(vocabulary: Vocabulary, seed: int, count: int) -> Counter[str]:
     return counts
 
 
-def outcome(trial: Trial, word_on: object, text: str) -> str:
-    assert callable(word_on)
+def outcome(word_on: Callable[[str], str], text: str) -> str:
     started = thread_time()
     admitted, is_syntax, reason = None, True, ""
     try:
@@ -64,7 +70,7 @@ def outcome(trial: Trial, word_on: object, text: str) -> str:
     if admitted is not None:
         if all(token.text is None for token in admitted.lowered.tokens()):  # the vocabulary is for the trial to know
             assert word_on(text) == "accepted", text
-        return tried(trial, text)
+        return "admitted"
     assert 0 < len(reason) < 300
     if not is_syntax:
         return "refused for its meaning"
@@ -85,15 +91,16 @@ def tried(trial: Trial, text: str) -> str:
 
 
 def test_thousands_of_mutated_grammars_are_treated_as_llama_cpp_treats_them(vocabulary: Vocabulary) -> None:
-    counts = fuzz(vocabulary, seed=1, count=2_000)
-    assert counts["good"] > 200
+    counts = fuzz(vocabulary, seed=1, count=3_000, trial_every=5)
+    assert counts["good"] > 50
+    assert counts["admitted"] > 200
     assert counts["refused as syntax"] > 200
     assert counts["refused for its meaning"] > 200
 
 
 @pytest.mark.slow
 def test_a_hundred_thousand_mutated_grammars_are_treated_as_llama_cpp_treats_them(vocabulary: Vocabulary) -> None:
-    counts = fuzz(vocabulary, seed=2, count=100_000)
+    counts = fuzz(vocabulary, seed=2, count=100_000, trial_every=1)
     print(dict(counts))  # noqa: T201
     assert counts["good"] > 10_000
 
