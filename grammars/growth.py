@@ -22,7 +22,7 @@ from grammars.syntax import Token
 MAX_STACKS: Final = 1_000
 MAX_READINGS: Final = 20_000
 """Of one text, in different ways: what llama.cpp tries one by one for a token of that text, 0.3 µs each."""
-MAX_COMPARED: Final = 20_000_000  # stacks with stacks, for one character: some 40 ms
+MAX_COMPARED: Final = 8_000_000  # stacks with stacks, for one character: some 16 ms
 LENGTH: Final = 128  # characters; the longest tokens of vocabularies, runs of one character, have as many
 BUDGET: Final = 150_000  # steps of work in all, about 1 µs each
 _SHARE: Final = 30_000  # of it, for one beginning

@@ -24,7 +24,11 @@ def main(arguments: list[str]) -> None:
     connection = Connection(int(arguments[0]))
     vocab = NativeVocab(Path(arguments[1]))
     connection.send_bytes(b"ready")
-    while gbnf := connection.recv_bytes():
+    while True:
+        try:
+            gbnf = connection.recv_bytes()
+        except (EOFError, OSError):
+            return
         signal.setitimer(signal.ITIMER_REAL, LIMIT_S)
         try:
             Sampler.parse(vocab, gbnf.decode(), "root").close()

@@ -108,5 +108,5 @@ def test_a_hundred_thousand_mutated_grammars_are_treated_as_llama_cpp_treats_the
 @pytest.mark.slow
 def test_the_killers_do_kill_the_unprotected_llama_cpp(vocabulary: Vocabulary) -> None:
     with raw_llama(vocabulary.native.path) as raw:
-        words = {name: raw.word_on(text) for name, text in KILLERS.items() if not set(text) & {"\0", "\ud800"}}
+        words = {name: raw.word_on(text) for name, text in KILLERS.items() if "surrogate" not in name}
     assert sum(word == "dead" for word in words.values()) >= 6, words
