@@ -13,6 +13,7 @@ from grammars.errors import GrammarInvalid
 from grammars.gbnf import MAX_BYTES, parse
 from grammars.lowered import Atom, Choice, Loop, Lowered, Node, lower
 from grammars.syntax import Grammar
+from grammars.token_places import check_tokens
 
 MAX_ELEMENTS: Final = 200_000  # 1.6 MB in llama.cpp; a clone compares each with each place of each stack
 MAX_STARTS: Final = 1_000
@@ -53,6 +54,7 @@ def check(grammar: Grammar, root: str = "root") -> Admitted:
     nullable = _derived(lowered.nodes, _nullable_clauses(lowered.nodes))
     _check_loops(lowered, nullable)
     order = _left_order(lowered, nullable)
+    check_tokens(lowered, nullable)
     _check_starts(lowered, nullable, order)
     unreachable = tuple(name for name, number in lowered.rules.items() if not reached[number])
     return Admitted(grammar, lowered, root, unreachable)

@@ -64,7 +64,7 @@ def test_killers_and_explosions_are_refused_and_leave_the_worker_alive(trial: Tr
     ("gbnf", "column", "reason"),
     [
         ("root ::= <no-such-token>", 10, "'<no-such-token>' is not one token of this vocabulary"),
-        ('root ::= "a" !<[99999]>', 14, "no token 99999; the vocabulary has 640"),
+        ("root ::= <[3]> !<[99999]>", 16, "no token 99999; the vocabulary has 640"),
         ("root ::= [b-a]", 11, "reversed"),
     ],
 )
