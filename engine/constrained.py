@@ -1,0 +1,267 @@
+"""Draws of one row that is held to a grammar: sample, verify, redraw without replacement.
+
+A proposal is drawn from the softmax of all tokens. One that the grammar refuses is taken out; one beyond the nucleus
+of the allowed tokens (top-k, then top-p of what that keeps, then min-p) takes with it all that rank below; what remains
+is drawn from again. Only what has no place in the masked, truncated distribution is ever taken out, so what is kept
+follows it exactly (rejection sampling, von Neumann 1951).
+
+Masking first gives the identical token. Both ways propose the same tokens, by the same random numbers from the same
+weights, and a proposal's fate hangs on two facts alone: what the grammar says of it, and whether it is in the nucleus.
+Without the mask the second is told from the likeliest tokens, verified, with all others counted once as allowed and
+once as refused; where rounding, or what those two say, leaves a doubt, the mask is asked for.
+
+Ranking is by logit and, among equals, by id.
+"""
+
+import random
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from engine.draws import BLOCK, block_sums, largest
+from engine.errors import GrammarDeadEnd
+from engine.request import SamplingParams, TokenMatcher
+
+MAX_REDRAWS = 16
+"""Refusals after which the mask is cheaper than another draw."""
+SPAN = 64
+"""The likeliest tokens, verified in one call where a single answer does not settle it."""
+MARGIN = 1e-5
+"""Of the whole weight: more than sums of fp32 weights can be off."""
+LOWEST_TEMPERATURE = 1e-30
+"""Below it float32 overflows, and the draw is greedy long before."""
+
+Floats = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+
+def truncates(params: SamplingParams) -> bool:
+    return params.top_k > 0 or params.top_p < 1 or params.min_p > 0
+
+
+@dataclass(frozen=True, slots=True)
+class ConstrainedRow:
+    """A row to be drawn; nothing in it is changed, so it may be drawn twice."""
+
+    logits: Floats
+    """[vocab], after bias and penalties."""
+    weights: Floats
+    """[vocab], their softmax over the temperature."""
+    sums: Floats
+    """[blocks] of the weights."""
+    best: int
+    """The likeliest, the first of equals."""
+    first: int
+    """The first proposal, by the seed's first random number."""
+    seed: str | int
+    params: SamplingParams
+    matcher: TokenMatcher
+
+    def draw(self, mask: Mask | None) -> int | None:
+        """The token. None where it hangs on the mask: call again with it. Raises GrammarDeadEnd."""
+        proposals = _Proposals(self.weights, self.sums)
+        ranking = _Ranking(self, mask)
+        token, numbers = self.first, None
+        for _ in range(MAX_REDRAWS):
+            if mask[token] if mask is not None else self.matcher.allows(token):
+                is_inside = ranking.is_inside(token)
+                if is_inside or is_inside is None:
+                    return token if is_inside else None
+                proposals.cut(self.logits, token)
+            else:
+                proposals.remove(token)
+            if proposals.is_empty:
+                break
+            numbers = numbers or _after_the_first(self.seed)
+            token = proposals.draw(numbers.random())
+        mask = mask if mask is not None else self.matcher.hot_mask()
+        return None if mask is None else self._draw_masked(mask, numbers or _after_the_first(self.seed))
+
+    def _draw_masked(self, mask: Mask, numbers: random.Random) -> int:
+        """From the allowed tokens alone, their weights anew: what is left of the first ones may be next to nothing."""
+        logits = _masked(self.logits, mask)
+        temperature = max(self.params.temperature, LOWEST_TEMPERATURE)
+        weights = torch.softmax(torch.from_numpy((logits - logits.max()) / np.float32(temperature)), -1)
+        proposals = _Proposals(weights.numpy(), block_sums(weights[None])[0].numpy())
+        while True:
+            token = proposals.draw(numbers.random())
+            if not truncates(self.params) or is_in_nucleus(token, logits, weights.numpy(), mask, self.params):
+                return token
+            proposals.cut(logits, token)
+
+
+def best_allowed(logits: Floats, best: int, matcher: TokenMatcher, mask: Mask | None) -> int | None:
+    """The likeliest token that the grammar allows, the first of equals, `best` being the likeliest of all.
+
+    None where that hangs on the mask. Raises GrammarDeadEnd.
+    """
+    if mask is None:
+        if matcher.allows(best):
+            return best
+        top = likeliest(logits, SPAN)
+        allowed = matcher.allows_each(top)
+        if allowed.any():
+            return int(top[allowed.argmax()])
+        mask = matcher.hot_mask()
+    return None if mask is None else int(_masked(logits, mask).argmax())
+
+
+def likeliest(logits: Floats, count: int) -> NDArray[np.int64]:
+    """At most `count` ids, likeliest first: as many as no other id of an equal logit could stand among."""
+    values, ids = (found[0].numpy() for found in largest(torch.from_numpy(logits)[None], count))
+    is_certain = values > (values[-1] if count < len(logits) else -np.inf)
+    values, ids = values[is_certain], ids[is_certain]
+    ranked: NDArray[np.int64] = ids[np.lexsort((ids, -values))]
+    return ranked
+
+
+def is_in_nucleus(token: int, logits: Floats, weights: Floats, mask: Mask, params: SamplingParams) -> bool:
+    """Whether truncation of the allowed tokens keeps an allowed one. Exact but for the rounding of fp64 sums."""
+    ahead = (logits > logits[token]) & mask
+    equals = np.flatnonzero(logits[:token] == logits[token])
+    ahead[equals] = mask[equals]
+    before = np.flatnonzero(ahead)
+    if not len(before):
+        return True
+    if 0 < params.top_k <= len(before):
+        return False
+    leading = weights[before]
+    if float(weights[token]) < params.min_p * float(leading[logits[before].argmax()]):
+        return False
+    if params.top_p >= 1:
+        return True
+    allowed = weights[mask]
+    if 0 < params.top_k < len(allowed):
+        allowed = np.partition(allowed, -params.top_k)[-params.top_k :]
+    return float(leading.sum(dtype=np.float64)) < params.top_p * float(allowed.sum(dtype=np.float64))
+
+
+class _Proposals:
+    """Weights from which tokens are taken out. Draws as `draws.draw_in_blocks` does."""
+
+    def __init__(self, weights: Floats, sums: Floats) -> None:
+        self._weights, self._sums = weights, sums.copy()
+        self._removed: list[int] = []
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._sums.any()
+
+    def remove(self, token: int) -> None:
+        self._removed.append(token)
+        self._sums[token // BLOCK] = self._members(token // BLOCK).sum()
+
+    def cut(self, logits: Floats, token: int) -> None:
+        """Take out the token and all that rank below it."""
+        weights = np.where(logits > logits[token], self._weights, np.float32(0))
+        equals = np.flatnonzero(logits[:token] == logits[token])
+        weights[equals] = self._weights[equals]
+        weights[self._removed] = 0
+        self._weights, self._removed = weights, []
+        self._sums = block_sums(torch.from_numpy(weights)[None])[0].numpy()
+
+    def draw(self, uniform: float) -> int:
+        block, rest = _invert(self._sums, uniform, None)
+        inside, _ = _invert(self._members(block), uniform, rest)
+        return block * BLOCK + inside
+
+    def _members(self, block: int) -> Floats:
+        members = self._weights[block * BLOCK : (block + 1) * BLOCK].copy()
+        members[[token % BLOCK for token in self._removed if token // BLOCK == block]] = 0
+        return members
+
+
+class _Top(NamedTuple):
+    """The likeliest tokens, verified; and the weight of all others, which are not."""
+
+    ids: list[int]
+    weights: NDArray[np.float64]
+    allowed: Mask
+    rest: float
+
+
+class _Ranking:
+    """Says whether allowed tokens are in a row's nucleus, at the least cost that settles it."""
+
+    def __init__(self, row: ConstrainedRow, mask: Mask | None) -> None:
+        self._row, self._mask = row, mask
+        self._top: _Top | None = None
+
+    def is_inside(self, token: int) -> bool | None:
+        """None where that hangs on a mask that is not at hand."""
+        row = self._row
+        if token == row.best or not truncates(row.params):
+            return True
+        if self._mask is None and (settled := self._bounded(token)) is not None:
+            return settled
+        mask = self._mask = self._mask if self._mask is not None else row.matcher.hot_mask()
+        return None if mask is None else is_in_nucleus(token, row.logits, row.weights, mask, row.params)
+
+    def _bounded(self, token: int) -> bool | None:
+        top = self._top = self._top or self._verify()
+        params, weight = self._row.params, float(self._row.weights[token])
+        place = top.ids.index(token) if token in top.ids else len(top.ids)
+        is_seen = place < len(top.ids)
+        leading = top.weights[:place][top.allowed[:place]]
+        if is_seen and not len(leading):
+            return True
+        if 0 < params.top_k <= len(leading):
+            return False
+        if len(leading) and weight < params.min_p * leading[0]:
+            return False
+        if not is_seen:
+            return self._beyond(float(leading.sum()), top.rest, bool(len(leading)))
+        return self._within(float(leading.sum()), len(leading), top, place)
+
+    def _within(self, ahead: float, num_ahead: int, top: _Top, place: int) -> bool | None:
+        """A token among the likeliest, `ahead` being the allowed weight before it."""
+        params = self._row.params
+        if params.top_p >= 1:
+            return True
+        following = top.weights[place:][top.allowed[place:]]
+        rest = top.rest
+        if params.top_k and num_ahead + len(following) >= params.top_k:
+            following, rest = following[: params.top_k - num_ahead], 0.0
+        total = ahead + float(following.sum())
+        if ahead < params.top_p * total - MARGIN:
+            return True
+        return False if ahead >= params.top_p * (total + rest) + MARGIN else None
+
+    def _beyond(self, ahead: float, rest: float, knows_peak: bool) -> bool | None:
+        """A token after those, `ahead` being their allowed weight."""
+        params = self._row.params
+        if params.top_p < 1:
+            return False if ahead >= params.top_p * (ahead + rest) + MARGIN else None
+        return True if not params.top_k and knows_peak else None
+
+    def _verify(self) -> _Top:
+        row = self._row
+        ids = likeliest(row.logits, SPAN)
+        weights = row.weights[ids].astype(np.float64)
+        rest = max(0.0, float(row.sums.sum(dtype=np.float64) - weights.sum()))
+        return _Top(ids.tolist(), weights, row.matcher.allows_each(ids), rest)
+
+
+def _masked(logits: Floats, mask: Mask) -> Floats:
+    masked = np.where(mask, logits, np.float32(-np.inf))
+    if not (masked > -np.inf).any():
+        raise GrammarDeadEnd("no token of the vocabulary continues the grammar here")
+    return masked
+
+
+def _after_the_first(seed: str | int) -> random.Random:
+    numbers = random.Random(seed)
+    numbers.random()
+    return numbers
+
+
+def _invert(weights: Floats, uniform: float, target: float | None) -> tuple[int, float]:
+    """The index whose cumulative weight first exceeds the target (of the total, the uniform), and how far into it."""
+    cumulative = np.cumsum(weights, dtype=np.float64)
+    target = float(uniform * cumulative[-1]) if target is None else target
+    target = min(target, float(np.nextafter(cumulative[-1], 0)))
+    index = int(cumulative.searchsorted(target, side="right"))
+    return index, target - float(cumulative[index - 1] if index else 0.0)
