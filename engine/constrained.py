@@ -13,8 +13,8 @@ once as refused; where rounding, or what those two say, leaves a doubt, the mask
 Ranking is by logit and, among equals, by id.
 """
 
-import random
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import NamedTuple
 
 import numpy as np
@@ -55,7 +55,7 @@ class ConstrainedRow:
     best: int
     """The likeliest, the first of equals."""
     first: int
-    """The first proposal, by the seed's first random number."""
+    """The first proposal."""
     seed: str | int
     params: SamplingParams
     matcher: TokenMatcher
@@ -64,8 +64,8 @@ class ConstrainedRow:
         """The token. None where it hangs on the mask: call again with it. Raises GrammarDeadEnd."""
         proposals = _Proposals(self.weights, self.sums)
         ranking = _Ranking(self, mask)
-        token, numbers = self.first, None
-        for _ in range(MAX_REDRAWS):
+        token = self.first
+        for number in range(MAX_REDRAWS):
             if mask[token] if mask is not None else self.matcher.allows(token):
                 is_inside = ranking.is_inside(token)
                 if is_inside or is_inside is None:
@@ -75,22 +75,23 @@ class ConstrainedRow:
                 proposals.remove(token)
             if proposals.is_empty:
                 break
-            numbers = numbers or _after_the_first(self.seed)
-            token = proposals.draw(numbers.random())
+            token = proposals.draw(_uniform(self.seed, number))
         mask = mask if mask is not None else self.matcher.hot_mask()
-        return None if mask is None else self._draw_masked(mask, numbers or _after_the_first(self.seed))
+        return None if mask is None else self._draw_masked(mask)
 
-    def _draw_masked(self, mask: Mask, numbers: random.Random) -> int:
+    def _draw_masked(self, mask: Mask) -> int:
         """From the allowed tokens alone, their weights anew: what is left of the first ones may be next to nothing."""
         logits = _masked(self.logits, mask)
         temperature = max(self.params.temperature, LOWEST_TEMPERATURE)
         weights = torch.softmax(torch.from_numpy((logits - logits.max()) / np.float32(temperature)), -1)
         proposals = _Proposals(weights.numpy(), block_sums(weights[None])[0].numpy())
-        while True:
-            token = proposals.draw(numbers.random())
-            if not truncates(self.params) or is_in_nucleus(token, logits, weights.numpy(), mask, self.params):
-                return token
+        number = MAX_REDRAWS
+        token = proposals.draw(_uniform(self.seed, number))
+        while not is_in_nucleus(token, logits, weights.numpy(), mask, self.params):
+            number += 1
             proposals.cut(logits, token)
+            token = proposals.draw(_uniform(self.seed, number))
+        return token
 
 
 def best_allowed(logits: Floats, best: int, matcher: TokenMatcher, mask: Mask | None) -> int | None:
@@ -119,24 +120,26 @@ def likeliest(logits: Floats, count: int) -> NDArray[np.int64]:
 
 
 def is_in_nucleus(token: int, logits: Floats, weights: Floats, mask: Mask, params: SamplingParams) -> bool:
-    """Whether truncation of the allowed tokens keeps an allowed one. Exact but for the rounding of fp64 sums."""
-    ahead = (logits > logits[token]) & mask
-    equals = np.flatnonzero(logits[:token] == logits[token])
-    ahead[equals] = mask[equals]
-    before = np.flatnonzero(ahead)
-    if not len(before):
+    """Whether truncation of the allowed tokens keeps an allowed one; exact but for the rounding of block sums."""
+    if not truncates(params):
         return True
-    if 0 < params.top_k <= len(before):
+    before = (logits > logits[token]) & mask
+    before[:token] |= (logits[:token] == logits[token]) & mask[:token]
+    num_before = np.count_nonzero(before)
+    if not num_before:
+        return True
+    if 0 < params.top_k <= num_before:
         return False
-    leading = weights[before]
-    if float(weights[token]) < params.min_p * float(leading[logits[before].argmax()]):
-        return False
+    if params.min_p > 0:
+        peak = weights[np.where(before, logits, -np.inf).argmax()]
+        if float(weights[token]) < params.min_p * float(peak):
+            return False
     if params.top_p >= 1:
         return True
-    allowed = weights[mask]
-    if 0 < params.top_k < len(allowed):
+    allowed: Floats = weights * mask
+    if params.top_k and params.top_k < len(allowed):
         allowed = np.partition(allowed, -params.top_k)[-params.top_k :]
-    return float(leading.sum(dtype=np.float64)) < params.top_p * float(allowed.sum(dtype=np.float64))
+    return _sum(weights * before) < params.top_p * _sum(allowed)
 
 
 class _Proposals:
@@ -156,10 +159,10 @@ class _Proposals:
 
     def cut(self, logits: Floats, token: int) -> None:
         """Take out the token and all that rank below it."""
-        weights = np.where(logits > logits[token], self._weights, np.float32(0))
-        equals = np.flatnonzero(logits[:token] == logits[token])
-        weights[equals] = self._weights[equals]
-        weights[self._removed] = 0
+        before = logits > logits[token]
+        before[:token] |= logits[:token] == logits[token]
+        before[self._removed] = False
+        weights = self._weights * before
         self._weights, self._removed = weights, []
         self._sums = block_sums(torch.from_numpy(weights)[None])[0].numpy()
 
@@ -252,10 +255,15 @@ def _masked(logits: Floats, mask: Mask) -> Floats:
     return masked
 
 
-def _after_the_first(seed: str | int) -> random.Random:
-    numbers = random.Random(seed)
-    numbers.random()
-    return numbers
+def _sum(weights: Floats) -> float:
+    """The same however many threads there are."""
+    return float(block_sums(torch.from_numpy(weights)[None])[0].numpy().sum(dtype=np.float64))
+
+
+def _uniform(seed: str | int, number: int) -> float:
+    """A redraw's random number in [0, 1): fixed by the seed, and made in a microsecond."""
+    digest = blake2b(f"{seed}/{number}".encode(), digest_size=8).digest()
+    return (int.from_bytes(digest) >> 11) / 2**53
 
 
 def _invert(weights: Floats, uniform: float, target: float | None) -> tuple[int, float]:

@@ -62,7 +62,7 @@ class StateReader:
     @property
     def is_mid_character(self) -> bool:
         """The last token ended inside a UTF-8 sequence."""
-        _, num_remaining = struct.unpack("Ii", ctypes.string_at(self._grammar + _PARTIAL, _WORD))
+        _, num_remaining = self._partial()
         return bool(num_remaining)
 
     @property
@@ -85,7 +85,13 @@ class StateReader:
         for begin, end in spans:
             stacks.append(raw[place : place + end - begin])
             place += end - begin
-        return frozenset(stacks), ctypes.string_at(self._grammar + _PARTIAL, _WORD)
+        # Between characters the bits of the last one are still there and mean nothing.
+        return frozenset(stacks), self._partial() if self.is_mid_character else None
+
+    def _partial(self) -> tuple[int, int]:
+        """The bits of an unfinished UTF-8 sequence, and how many bytes it still lacks."""
+        bits, num_remaining = struct.unpack("Ii", ctypes.string_at(self._grammar + _PARTIAL, _WORD))
+        return bits, num_remaining
 
     def _stacks(self) -> list[tuple[int, int]]:
         begin, end = _words(self._grammar + _STACKS, 2)
