@@ -5,7 +5,8 @@ rest of the vocabulary a Zipf tail; whatever is drawn, the document's token is a
 under the grammar, accepting and asking for the end, less that of drawing one token of all without any truncation, which
 is the least that sampling takes. The first replay begins with a grammar that was just compiled; masks that it makes are
 there for the later ones. Peers, on the same grammar text: the mask, applied to the logits, and the token accepted.
-All of this is the thread's own CPU time, so that other work on the machine is not counted. Then ten streams on the embedded base, with a grammar and without in turn.
+All of this is the thread's own CPU time, so that other work on the machine is not counted. Then ten streams on the
+embedded base, with a grammar and without in turn.
 """
 
 import argparse

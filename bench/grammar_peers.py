@@ -4,6 +4,7 @@ import ctypes
 import importlib.metadata
 import importlib.util
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import thread_time
@@ -133,7 +134,9 @@ def _llguidance(vocabulary: Vocabulary) -> Callable[[str], Callable[[], Step]]:
     import llguidance.numpy
     from llguidance.gbnf_to_lark import any_to_lark
 
-    tokenizer = llguidance.llamacpp.lltokenizer_from_vocab(vocabulary.native.pointer, vocabulary.num_logits)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # it asks llama.cpp by old names
+        tokenizer = llguidance.llamacpp.lltokenizer_from_vocab(vocabulary.native.pointer, vocabulary.num_logits)
 
     def compile_grammar(gbnf: str) -> Callable[[], Step]:
         grammar = llguidance.LLMatcher.grammar_from_lark(any_to_lark(gbnf))

@@ -1,9 +1,10 @@
 """Draws of one row that is held to a grammar: sample, verify, redraw without replacement.
 
-A proposal is drawn from the softmax of all tokens. One that the grammar refuses is taken out; one beyond the nucleus
-of the allowed tokens (top-k, then top-p of what that keeps, then min-p) takes with it all that rank below; what remains
-is drawn from again. Only what has no place in the masked, truncated distribution is ever taken out, so what is kept
-follows it exactly (rejection sampling, von Neumann 1951).
+A proposal is drawn from the softmax of all tokens, and kept if the grammar allows it and it is in the nucleus of the
+allowed tokens (top-k, then top-p of what that keeps, then min-p). The first few come out of one tensor operation. Where
+none of them will do, what was refused is taken out, and with one beyond the nucleus all that rank below it, and it is
+drawn from what remains. Only what has no place in the masked, truncated distribution is ever passed over, so what is
+kept follows it exactly (rejection sampling, von Neumann 1951).
 
 Masking first gives the identical token. Both ways propose the same tokens, by the same random numbers from the same
 weights, and a proposal's fate hangs on two facts alone: what the grammar says of it, and whether it is in the nucleus.
@@ -25,8 +26,10 @@ from engine.draws import BLOCK, block_sums, largest
 from engine.errors import GrammarDeadEnd
 from engine.request import SamplingParams, TokenMatcher
 
-MAX_REDRAWS = 16
-"""Refusals after which the mask is cheaper than another draw."""
+NUM_PROPOSALS = 6
+"""Drawn together, with replacement."""
+MAX_REDRAWS = 12
+"""Draws after those, after which the mask is cheaper than another one."""
 SPAN = 64
 """The likeliest tokens, verified in one call where a single answer does not settle it."""
 MARGIN = 1e-5
@@ -54,44 +57,57 @@ class ConstrainedRow:
     """[blocks] of the weights."""
     best: int
     """The likeliest, the first of equals."""
-    first: int
-    """The first proposal."""
+    proposals: list[int]
+    """[NUM_PROPOSALS], drawn from the weights by the seed's first `uniforms`."""
     seed: str | int
     params: SamplingParams
     matcher: TokenMatcher
 
     def draw(self, mask: Mask | None) -> int | None:
         """The token. None where it hangs on the mask: call again with it. Raises GrammarDeadEnd."""
-        proposals = _Proposals(self.weights, self.sums)
-        ranking = _Ranking(self, mask)
-        token = self.first
-        for number in range(MAX_REDRAWS):
-            if mask[token] if mask is not None else self.matcher.allows(token):
-                is_inside = ranking.is_inside(token)
-                if is_inside or is_inside is None:
-                    return token if is_inside else None
-                proposals.cut(self.logits, token)
-            else:
-                proposals.remove(token)
-            if proposals.is_empty:
+        fates = _Fates(self, mask)
+        for token in self.proposals:
+            if (is_kept := fates.is_kept(token)) is not False:
+                return token if is_kept else None
+        remaining = _Remaining(self.weights, self.sums)
+        for token in fates.refused:
+            remaining.remove(token)
+        if fates.outside:
+            remaining.cut(self.logits, min(fates.outside, key=self._rank))
+        for number in range(NUM_PROPOSALS, NUM_PROPOSALS + MAX_REDRAWS):
+            if remaining.is_empty:
                 break
-            token = proposals.draw(_uniform(self.seed, number))
+            token = remaining.draw(_uniform(self.seed, number))
+            if (is_kept := fates.is_kept(token)) is not False:
+                return token if is_kept else None
+            if token in fates.refused:
+                remaining.remove(token)
+            else:
+                remaining.cut(self.logits, token)
         mask = mask if mask is not None else self.matcher.hot_mask()
         return None if mask is None else self._draw_masked(mask)
+
+    def _rank(self, token: int) -> tuple[float, int]:
+        return -float(self.logits[token]), token
 
     def _draw_masked(self, mask: Mask) -> int:
         """From the allowed tokens alone, their weights anew: what is left of the first ones may be next to nothing."""
         logits = _masked(self.logits, mask)
         temperature = max(self.params.temperature, LOWEST_TEMPERATURE)
         weights = torch.softmax(torch.from_numpy((logits - logits.max()) / np.float32(temperature)), -1)
-        proposals = _Proposals(weights.numpy(), block_sums(weights[None])[0].numpy())
-        number = MAX_REDRAWS
-        token = proposals.draw(_uniform(self.seed, number))
+        remaining = _Remaining(weights.numpy(), block_sums(weights[None])[0].numpy())
+        number = NUM_PROPOSALS + MAX_REDRAWS
+        token = remaining.draw(_uniform(self.seed, number))
         while not is_in_nucleus(token, logits, weights.numpy(), mask, self.params):
             number += 1
-            proposals.cut(logits, token)
-            token = proposals.draw(_uniform(self.seed, number))
+            remaining.cut(logits, token)
+            token = remaining.draw(_uniform(self.seed, number))
         return token
+
+
+def uniforms(seed: str | int) -> list[float]:
+    """The random numbers of a row's first proposals."""
+    return [_uniform(seed, number) for number in range(NUM_PROPOSALS)]
 
 
 def best_allowed(logits: Floats, best: int, matcher: TokenMatcher, mask: Mask | None) -> int | None:
@@ -142,7 +158,7 @@ def is_in_nucleus(token: int, logits: Floats, weights: Floats, mask: Mask, param
     return _sum(weights * before) < params.top_p * _sum(allowed)
 
 
-class _Proposals:
+class _Remaining:
     """Weights from which tokens are taken out. Draws as `draws.draw_in_blocks` does."""
 
     def __init__(self, weights: Floats, sums: Floats) -> None:
@@ -186,15 +202,30 @@ class _Top(NamedTuple):
     rest: float
 
 
-class _Ranking:
-    """Says whether allowed tokens are in a row's nucleus, at the least cost that settles it."""
+class _Fates:
+    """Says what becomes of a row's proposals, at the least cost that settles it."""
 
     def __init__(self, row: ConstrainedRow, mask: Mask | None) -> None:
         self._row, self._mask = row, mask
         self._top: _Top | None = None
+        self.refused: set[int] = set()
+        """By the grammar."""
+        self.outside: set[int] = set()
+        """Of the nucleus, though allowed."""
 
-    def is_inside(self, token: int) -> bool | None:
-        """None where that hangs on a mask that is not at hand."""
+    def is_kept(self, token: int) -> bool | None:
+        """Whether the token may be drawn. None where that hangs on a mask that is not at hand."""
+        if token in self.refused or token in self.outside:
+            return False
+        if not (self._row.matcher.allows(token) if self._mask is None else self._mask[token]):
+            self.refused.add(token)
+            return False
+        is_inside = self._is_inside(token)
+        if is_inside is False:
+            self.outside.add(token)
+        return is_inside
+
+    def _is_inside(self, token: int) -> bool | None:
         row = self._row
         if token == row.best or not truncates(row.params):
             return True
@@ -261,7 +292,7 @@ def _sum(weights: Floats) -> float:
 
 
 def _uniform(seed: str | int, number: int) -> float:
-    """A redraw's random number in [0, 1): fixed by the seed, and made in a microsecond."""
+    """A draw's random number in [0, 1): fixed by the seed, and made in a microsecond."""
     digest = blake2b(f"{seed}/{number}".encode(), digest_size=8).digest()
     return (int.from_bytes(digest) >> 11) / 2**53
 

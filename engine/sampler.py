@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engine.constrained import LOWEST_TEMPERATURE, ConstrainedRow, best_allowed, truncates
+from engine.constrained import LOWEST_TEMPERATURE, ConstrainedRow, best_allowed, truncates, uniforms
 from engine.draws import Nucleus, argmax, block_sums, draw, draw_in_blocks, keep_head, largest, nucleus, peaks_of
 from engine.errors import EngineError, GrammarDeadEnd, LogitsInvalid
 from engine.request import SamplingParams, TokenLogprobs, TokenMatcher
@@ -37,8 +37,8 @@ class _Drawing:
     sequence: Sequence
     best: int
     seed: str | int
-    uniform: float
-    """The seed's first number."""
+    uniforms: list[float]
+    """The seed's first numbers: one, or as many as a row under a grammar has proposals."""
 
     @property
     def params(self) -> SamplingParams:
@@ -148,7 +148,8 @@ def _begin(logits: Tensor, sequences: Ordered[Sequence]) -> _Step:
             )
         elif sequence.sampling.temperature > 0:
             seed = _draw_seed(sequence)
-            step.drawings.append(_Drawing(row, sequence, best[row], seed, random.Random(seed).random()))
+            numbers = uniforms(seed) if sequence.matcher else [random.Random(seed).random()]
+            step.drawings.append(_Drawing(row, sequence, best[row], seed, numbers))
         elif sequence.matcher:
             step.constrained[row] = _Greedy(logits[row].numpy(), best[row], sequence.matcher)
     return step
@@ -177,19 +178,19 @@ def _draw_all(logits: Tensor, step: _Step) -> None:
 
 
 def _draw_free(logits: Tensor, scaled: Tensor, members: list[_Drawing], step: _Step) -> None:
-    """One draw from all tokens for all rows; those under a grammar have it verified later."""
+    """One draw from all tokens for all rows; those under a grammar get proposals, to be verified later."""
     weights = torch.softmax(scaled, -1)
     sums = block_sums(weights)
-    for index, token in enumerate(draw_in_blocks(weights, sums, _uniforms(members)).tolist()):
+    for index, proposals in enumerate(draw_in_blocks(weights, sums, _uniforms(members)).tolist()):
         drawing = members[index]
-        step.results[drawing.row] = token
+        step.results[drawing.row] = proposals[0]
         if matcher := drawing.sequence.matcher:
             step.constrained[drawing.row] = ConstrainedRow(
                 logits=logits[drawing.row].numpy(),
                 weights=weights[index].numpy(),
                 sums=sums[index].numpy(),
                 best=drawing.best,
-                first=token,
+                proposals=proposals,
                 seed=drawing.seed,
                 params=drawing.params,
                 matcher=matcher,
@@ -229,7 +230,10 @@ def _scaled(logits: Tensor, members: list[_Drawing]) -> Tensor:
 
 
 def _uniforms(members: list[_Drawing]) -> Tensor:
-    return torch.tensor([[drawing.uniform] for drawing in members], dtype=torch.double)
+    """[rows, draws]; rows that need fewer draws than others repeat their last."""
+    longest = max(len(drawing.uniforms) for drawing in members)
+    rows = [[*drawing.uniforms, *drawing.uniforms[-1:] * (longest - len(drawing.uniforms))] for drawing in members]
+    return torch.tensor(rows, dtype=torch.double)
 
 
 def _draw_seed(sequence: Sequence) -> str | int:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from engine.constrained import SPAN, ConstrainedRow, best_allowed, is_in_nucleus, likeliest
+from engine.constrained import SPAN, ConstrainedRow, best_allowed, is_in_nucleus, likeliest, uniforms
 from engine.draws import block_sums, draw_in_blocks
 from engine.errors import GrammarDeadEnd
 from engine.request import SamplingParams
@@ -65,9 +65,10 @@ def row_of(logits: NDArray[np.float32], params: SamplingParams, seed: int, match
     shifted = torch.from_numpy(logits - logits.max())[None] / max(params.temperature, 1e-30)
     weights = torch.softmax(shifted, -1)
     sums = block_sums(weights)
-    first = draw_in_blocks(weights, sums, torch.rand(1, 1, generator=torch.Generator().manual_seed(seed)).double())
+    numbers = torch.tensor([uniforms(seed)], dtype=torch.double)
+    proposals = draw_in_blocks(weights, sums, numbers)[0].tolist()
     return ConstrainedRow(
-        logits, weights[0].numpy(), sums[0].numpy(), int(logits.argmax()), int(first), seed, params, matcher
+        logits, weights[0].numpy(), sums[0].numpy(), int(logits.argmax()), proposals, seed, params, matcher
     )
 
 
