@@ -135,12 +135,20 @@ def likeliest(logits: Floats, count: int) -> NDArray[np.int64]:
     return ranked
 
 
+def ahead_of(token: int, logits: Floats) -> Mask:
+    """What ranks before the token."""
+    ahead: Mask = np.empty(len(logits), np.bool_)
+    np.greater_equal(logits[:token], logits[token], out=ahead[:token])
+    np.greater(logits[token:], logits[token], out=ahead[token:])
+    return ahead
+
+
 def is_in_nucleus(token: int, logits: Floats, weights: Floats, mask: Mask, params: SamplingParams) -> bool:
     """Whether truncation of the allowed tokens keeps an allowed one; exact but for the rounding of block sums."""
     if not truncates(params):
         return True
-    before = (logits > logits[token]) & mask
-    before[:token] |= (logits[:token] == logits[token]) & mask[:token]
+    before = ahead_of(token, logits)
+    before &= mask
     num_before = np.count_nonzero(before)
     if not num_before:
         return True
@@ -175,8 +183,7 @@ class _Remaining:
 
     def cut(self, logits: Floats, token: int) -> None:
         """Take out the token and all that rank below it."""
-        before = logits > logits[token]
-        before[:token] |= logits[:token] == logits[token]
+        before = ahead_of(token, logits)
         before[self._removed] = False
         weights = self._weights * before
         self._weights, self._removed = weights, []
@@ -229,10 +236,11 @@ class _Fates:
         row = self._row
         if token == row.best or not truncates(row.params):
             return True
-        if self._mask is None and (settled := self._bounded(token)) is not None:
-            return settled
-        mask = self._mask = self._mask if self._mask is not None else row.matcher.hot_mask()
-        return None if mask is None else is_in_nucleus(token, row.logits, row.weights, mask, row.params)
+        if self._mask is None:
+            self._mask = row.matcher.hot_mask()
+        if self._mask is None:
+            return self._bounded(token)
+        return is_in_nucleus(token, row.logits, row.weights, self._mask, row.params)
 
     def _bounded(self, token: int) -> bool | None:
         top = self._top = self._top or self._verify()

@@ -59,13 +59,14 @@ def test_the_next_token_has_its_share_and_the_others_follow_zipf() -> None:
 def test_every_document_has_our_costs_and_those_of_each_peer(
     tiny: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(grammar, "REPLAYS", 2)
+    monkeypatch.setattr(grammar, "LATER", range(1, 2))
+    monkeypatch.setattr(grammar, "HOT", range(2, 3))
     monkeypatch.setattr(grammar, "documents", lambda: (schema_document(6),))
     grammar.main([str(tiny), "--no-streams"])
     *lines, last = capsys.readouterr().out.splitlines()
     rows = json.loads(last)["rows"]
     ours = [row for row in rows if row["what"].startswith("ours")]
-    assert len(ours) == 2 * 3 * 2 and all(row["p99"] >= row["p50"] for row in ours)
+    assert len(ours) == 2 * 3 * 3 and all(row["p99"] >= row["p50"] for row in ours)
     full_mask = next(row for row in rows if row["what"].startswith("llama-cpp-python"))
     assert 0 < full_mask["p50"] <= full_mask["p99"]
     assert all(row["p99"] > 0 or row["note"].startswith("not run: ") for row in rows)
