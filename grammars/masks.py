@@ -1,6 +1,6 @@
 """Whole masks of states that were met before, shared by all matchers of a compiler's grammars. Knows no grammar.
 
-A mask takes tens of milliseconds on a large vocabulary and 19 KB as bits; a grammar has few states in which one is ever
+A mask takes a few milliseconds on a large vocabulary and 19 KB as bits; a grammar has few states in which one is ever
 needed, and those come back (inside a string, before a key).
 """
 

@@ -7,6 +7,7 @@ the process on a forbidden token. Owned by its sequence and used by one thread a
 """
 
 from collections.abc import Hashable, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,16 +15,25 @@ from numpy.typing import NDArray
 from grammars.errors import GrammarViolation
 from grammars.masks import MaskCache
 from grammars.native import Sampler
+from grammars.native_state import StateReader
+from grammars.runs import Rules
+from grammars.token_table import FOREIGN
 from grammars.vocabulary import Vocabulary
 
 
 class States:
     """What the matchers of one grammar share. Two grammars may share a cache: each has keys of its own."""
 
-    __slots__ = ("_masks",)
+    __slots__ = ("_masks", "_rules")
 
     def __init__(self, masks: MaskCache) -> None:
         self._masks = masks
+        self._rules: Rules | None = None
+
+    def rules(self, reader: StateReader) -> Rules:
+        """Of the grammar, by the reader of any of its matchers."""
+        self._rules = self._rules or reader.rules()
+        return self._rules
 
     def mask(self, state: Hashable, size: int) -> NDArray[np.bool_] | None:
         return self._masks.get((self, state), size)
@@ -165,12 +175,23 @@ class Matcher:
         return token_id in self._named_ids and reader is not None and reader.expects(token_id)
 
     def _whole_mask(self) -> NDArray[np.bool_]:
+        if self._is_finished:
+            return np.zeros(self._vocabulary.num_logits, np.bool_)
+        mask = self._text_mask()
+        for token_id in (*self._vocabulary.eos_ids, *self._named_ids):
+            mask[token_id] = self._is_verified(token_id)
+        return mask
+
+    def _text_mask(self) -> NDArray[np.bool_]:
+        """Asks for few tokens where the state can be read, and else for all."""
+        reader = self._sampler.reader
+        if reader and not reader.is_mid_character:
+            rules, stacks = self._states.rules(reader), reader.stacks()
+            return self._vocabulary.table.mask(
+                self._sampler.allows_each, partial(rules.run, stacks), rules.may_begin(stacks, FOREIGN)
+            )
         mask: NDArray[np.bool_] = np.zeros(self._vocabulary.num_logits, np.bool_)
-        if not self._is_finished:
-            text_ids = self._vocabulary.text_ids
-            mask[text_ids] = self._sampler.allows_each(text_ids)
-            for token_id in (*self._vocabulary.eos_ids, *self._named_ids):
-                mask[token_id] = self._is_verified(token_id)
+        mask[self._vocabulary.text_ids] = self._sampler.allows_each(self._vocabulary.text_ids)
         return mask
 
     def _state(self) -> Hashable:

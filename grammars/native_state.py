@@ -2,7 +2,7 @@
 
 Two samplers of one grammar with equal states accept the same tokens, however different their texts are: that is what
 lets a mask be kept for every state (`[0-9]*` after one digit and after ten) and not for every text. It also tells which
-token terminals are expected, and whether anything but the end may follow.
+token terminals are expected, whether anything but the end may follow, and what `runs` needs to know.
 
 This is C++ memory, so nothing is believed unseen: a sampler is read only where vocabulary, grammar text and root lie
 where they should and llama.cpp's own accessors agree. Anywhere else there is no reader, and callers do without.
@@ -17,6 +17,8 @@ from typing import Final
 import llama_cpp.llama_cpp
 import numpy as np
 from numpy.typing import NDArray
+
+from grammars.runs import Rules, Stack
 
 _WORD: Final = 8
 _VECTOR: Final = 24  # begin, end, end of storage
@@ -78,15 +80,21 @@ class StateReader:
 
     def key(self) -> Hashable:
         """Equal for two samplers of one grammar only where they accept the same from here on."""
-        spans = self._stacks()
-        places = np.frombuffer(b"".join(ctypes.string_at(begin, end - begin) for begin, end in spans), np.uint64)
-        raw = self._relocated(places).tobytes()
-        stacks, place = [], 0
-        for begin, end in spans:
-            stacks.append(raw[place : place + end - begin])
-            place += end - begin
         # Between characters the bits of the last one are still there and mean nothing.
-        return frozenset(stacks), self._partial() if self.is_mid_character else None
+        return frozenset(self._relocated_stacks()), self._partial() if self.is_mid_character else None
+
+    def stacks(self) -> list[Stack]:
+        return [
+            tuple((word >> 32, (word & 0xFFFFFFFF) // _WORD) for word in struct.unpack(f"{len(raw) // _WORD}Q", raw))
+            for raw in self._relocated_stacks()
+        ]
+
+    def rules(self) -> Rules:
+        """The same for every sampler of the grammar."""
+        begin, end = _words(self._grammar + _RULES, 2)
+        words = _words(begin, (end - begin) // _WORD)
+        spans = zip(words[::3], words[1::3], strict=True)
+        return Rules([list(struct.iter_unpack("II", ctypes.string_at(start, stop - start))) for start, stop in spans])
 
     def _partial(self) -> tuple[int, int]:
         """The bits of an unfinished UTF-8 sequence, and how many bytes it still lacks."""
@@ -97,6 +105,17 @@ class StateReader:
         begin, end = _words(self._grammar + _STACKS, 2)
         words = _words(begin, (end - begin) // _WORD)
         return list(zip(words[::3], words[1::3], strict=True))
+
+    def _relocated_stacks(self) -> list[bytes]:
+        """Each stack as eight bytes a place: the rule, and how many bytes into it."""
+        spans = self._stacks()
+        places = np.frombuffer(b"".join(ctypes.string_at(begin, end - begin) for begin, end in spans), np.uint64)
+        raw = self._relocated(places).tobytes()
+        stacks, place = [], 0
+        for begin, end in spans:
+            stacks.append(raw[place : place + end - begin])
+            place += end - begin
+        return stacks
 
     def _relocated(self, places: NDArray[np.uint64]) -> NDArray[np.uint64]:
         """Addresses of grammar elements as rule number and offset: every sampler has its own copy of the rules."""
