@@ -22,8 +22,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from engine.draws import BLOCK, block_sums, largest
+from engine.draws import block_sums, largest
 from engine.errors import GrammarDeadEnd
+from engine.remaining import Floats, Mask, Remaining, ahead_of
 from engine.request import SamplingParams, TokenMatcher
 
 NUM_PROPOSALS = 6
@@ -36,9 +37,6 @@ MARGIN = 1e-5
 """Of the whole weight: more than sums of fp32 weights can be off."""
 LOWEST_TEMPERATURE = 1e-30
 """Below it float32 overflows, and the draw is greedy long before."""
-
-Floats = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 
 
 def truncates(params: SamplingParams) -> bool:
@@ -69,7 +67,7 @@ class ConstrainedRow:
         for token in self.proposals:
             if (is_kept := fates.is_kept(token)) is not False:
                 return token if is_kept else None
-        remaining = _Remaining(self.weights, self.sums)
+        remaining = Remaining(self.weights, self.sums)
         for token in fates.refused:
             remaining.remove(token)
         if fates.outside:
@@ -95,7 +93,7 @@ class ConstrainedRow:
         logits = _masked(self.logits, mask)
         temperature = max(self.params.temperature, LOWEST_TEMPERATURE)
         weights = torch.softmax(torch.from_numpy((logits - logits.max()) / np.float32(temperature)), -1)
-        remaining = _Remaining(weights.numpy(), block_sums(weights[None])[0].numpy())
+        remaining = Remaining(weights.numpy(), block_sums(weights[None])[0].numpy())
         number = NUM_PROPOSALS + MAX_REDRAWS
         token = remaining.draw(_uniform(self.seed, number))
         while not is_in_nucleus(token, logits, weights.numpy(), mask, self.params):
@@ -135,14 +133,6 @@ def likeliest(logits: Floats, count: int) -> NDArray[np.int64]:
     return ranked
 
 
-def ahead_of(token: int, logits: Floats) -> Mask:
-    """What ranks before the token."""
-    ahead: Mask = np.empty(len(logits), np.bool_)
-    np.greater_equal(logits[:token], logits[token], out=ahead[:token])
-    np.greater(logits[token:], logits[token], out=ahead[token:])
-    return ahead
-
-
 def is_in_nucleus(token: int, logits: Floats, weights: Floats, mask: Mask, params: SamplingParams) -> bool:
     """Whether truncation of the allowed tokens keeps an allowed one; exact but for the rounding of block sums."""
     if not truncates(params):
@@ -164,40 +154,6 @@ def is_in_nucleus(token: int, logits: Floats, weights: Floats, mask: Mask, param
     if params.top_k and params.top_k < len(allowed):
         allowed = np.partition(allowed, -params.top_k)[-params.top_k :]
     return _sum(weights * before) < params.top_p * _sum(allowed)
-
-
-class _Remaining:
-    """Weights from which tokens are taken out. Draws as `draws.draw_in_blocks` does."""
-
-    def __init__(self, weights: Floats, sums: Floats) -> None:
-        self._weights, self._sums = weights, sums.copy()
-        self._removed: list[int] = []
-
-    @property
-    def is_empty(self) -> bool:
-        return not self._sums.any()
-
-    def remove(self, token: int) -> None:
-        self._removed.append(token)
-        self._sums[token // BLOCK] = self._members(token // BLOCK).sum()
-
-    def cut(self, logits: Floats, token: int) -> None:
-        """Take out the token and all that rank below it."""
-        before = ahead_of(token, logits)
-        before[self._removed] = False
-        weights = self._weights * before
-        self._weights, self._removed = weights, []
-        self._sums = block_sums(torch.from_numpy(weights)[None])[0].numpy()
-
-    def draw(self, uniform: float) -> int:
-        block, rest = _invert(self._sums, uniform, None)
-        inside, _ = _invert(self._members(block), uniform, rest)
-        return block * BLOCK + inside
-
-    def _members(self, block: int) -> Floats:
-        members = self._weights[block * BLOCK : (block + 1) * BLOCK].copy()
-        members[[token % BLOCK for token in self._removed if token // BLOCK == block]] = 0
-        return members
 
 
 class _Top(NamedTuple):
@@ -303,12 +259,3 @@ def _uniform(seed: str | int, number: int) -> float:
     """A draw's random number in [0, 1): fixed by the seed, and made in a microsecond."""
     digest = blake2b(f"{seed}/{number}".encode(), digest_size=8).digest()
     return (int.from_bytes(digest) >> 11) / 2**53
-
-
-def _invert(weights: Floats, uniform: float, target: float | None) -> tuple[int, float]:
-    """The index whose cumulative weight first exceeds the target (of the total, the uniform), and how far into it."""
-    cumulative = np.cumsum(weights, dtype=np.float64)
-    target = float(uniform * cumulative[-1]) if target is None else target
-    target = min(target, float(np.nextafter(cumulative[-1], 0)))
-    index = int(cumulative.searchsorted(target, side="right"))
-    return index, target - float(cumulative[index - 1] if index else 0.0)

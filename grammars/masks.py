@@ -6,6 +6,7 @@ needed, and those come back (inside a string, before a key).
 
 from collections import OrderedDict
 from collections.abc import Hashable
+from sys import getsizeof
 from threading import Lock
 
 import numpy as np
@@ -25,7 +26,7 @@ class MaskCache:
 
     @property
     def num_bytes(self) -> int:
-        """Of the packed masks, without their keys."""
+        """Of the packed masks and their keys."""
         return self._num_bytes
 
     def get(self, key: Hashable, size: int) -> NDArray[np.bool_] | None:
@@ -43,10 +44,16 @@ class MaskCache:
             if key in self._packed:
                 return
             self._packed[key] = packed
-            self._num_bytes += packed.nbytes
+            self._num_bytes += packed.nbytes + _size(key)
             while self._num_bytes > self._limit_bytes:
-                _, oldest = self._packed.popitem(last=False)
-                self._num_bytes -= oldest.nbytes
+                old_key, oldest = self._packed.popitem(last=False)
+                self._num_bytes -= oldest.nbytes + _size(old_key)
+
+
+def _size(key: Hashable) -> int:
+    """Bytes: on a small vocabulary a key is larger than its mask."""
+    parts = key if isinstance(key, tuple | frozenset) else ()
+    return getsizeof(key) + sum(map(_size, parts))
 
 
 def _frozen(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

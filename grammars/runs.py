@@ -4,7 +4,8 @@ Follows llama.cpp's own algorithm: a stack is matched by its last element, a cla
 rules behind it say. A state allows what any of its stacks allows, so what one stack admits is certain.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Final
 
 from grammars.token_table import ANY_LENGTH, Ranges
@@ -19,8 +20,10 @@ Stack = tuple[Place, ...]
 _END, _ALTERNATE, _RULE, _CHAR, _NOT, _UPPER, _OR, _ANY = range(8)
 _MAX_RUN: Final = 16
 """Longer tokens are few."""
-_MAX_STACKS: Final = 64
-"""Where there are more, asking is cheaper."""
+_MAX_STACKS: Final = 8
+"""That are followed at once, of any number: what some of them admit is certain all the same."""
+_MAX_EXPANSIONS: Final = 32
+"""Of the rules behind one character."""
 
 
 class Rules:
@@ -29,6 +32,8 @@ class Rules:
     def __init__(self, rules: Sequence[Sequence[Element]]) -> None:
         self._rules = rules
         self._covering: dict[tuple[Place, Ranges], bool] = {}
+        self._overlapping: dict[tuple[Place, Ranges], bool] = {}
+        self._starts: dict[int, list[Place]] = {}
 
     def may_begin(self, stacks: Sequence[Stack], characters: Ranges) -> bool:
         """Whether any of the characters may follow. True where that is not known."""
@@ -36,18 +41,19 @@ class Rules:
 
     def run(self, stacks: Sequence[Stack], characters: Ranges) -> int:
         """At least so many of these characters may follow, whichever they are; ANY_LENGTH stands for no limit."""
-        here = frozenset(stack for stack in stacks if stack and self._covers(stack[-1], characters))
+        here = self._covering_stacks(stacks, characters)
         for length in range(_MAX_RUN):
             if not here:
                 return length
-            following = {behind for stack in here for behind in self._behind(stack)}
-            there = frozenset(stack for stack in following if stack and self._covers(stack[-1], characters))
+            here = set(islice(here, _MAX_STACKS))
+            there = self._covering_stacks({behind for stack in here for behind in self._behind(stack)}, characters)
             if here <= there:
                 return ANY_LENGTH
-            if len(there) > _MAX_STACKS:
-                return length + 1
             here = there
         return _MAX_RUN
+
+    def _covering_stacks(self, stacks: Iterable[Stack], characters: Ranges) -> set[Stack]:
+        return {stack for stack in stacks if stack and self._covers(stack[-1], characters)}
 
     def _covers(self, place: Place, characters: Ranges) -> bool:
         found = self._covering.get((place, characters))
@@ -62,6 +68,12 @@ class Rules:
         return kind == _ANY or (kind == _CHAR and _is_within(characters, ranges))
 
     def _overlaps(self, place: Place, characters: Ranges) -> bool:
+        found = self._overlapping.get((place, characters))
+        if found is None:
+            found = self._overlapping[place, characters] = self._is_overlapping(place, characters)
+        return found
+
+    def _is_overlapping(self, place: Place, characters: Ranges) -> bool:
         kind, ranges, _ = self._class_at(place)
         if kind == _NOT:
             return not _is_within(characters, ranges)
@@ -83,11 +95,11 @@ class Rules:
                 return kind, ranges, (rule, index)
 
     def _behind(self, stack: Stack) -> set[Stack]:
-        """The stacks once a character was matched; a part of them where they are many."""
+        """The stacks once a character was matched; some of them where they are many."""
         found: set[Stack] = set()
         _, _, behind = self._class_at(stack[-1])
         todo = [stack[:-1] + self._unless_at_end(behind)]
-        for _ in range(_MAX_STACKS):
+        for _ in range(_MAX_EXPANSIONS):
             if not todo:
                 break
             current = todo.pop()
@@ -100,8 +112,11 @@ class Rules:
         return found
 
     def _alternatives(self, rule: int) -> list[Place]:
-        bars = [index + 1 for index, (kind, _) in enumerate(self._rules[rule]) if kind == _ALTERNATE]
-        return [(rule, start) for start in (0, *bars)]
+        """Where they begin; no more than are ever followed."""
+        if rule not in self._starts:
+            bars = (index + 1 for index, (kind, _) in enumerate(self._rules[rule]) if kind == _ALTERNATE)
+            self._starts[rule] = [(rule, 0), *((rule, start) for start in islice(bars, _MAX_EXPANSIONS))]
+        return self._starts[rule]
 
     def _unless_at_end(self, place: Place) -> Stack:
         return () if self._element(place)[0] in (_END, _ALTERNATE) else (place,)

@@ -1,5 +1,7 @@
 """Remembered masks: within their bytes, the most recent ones, and the same bits."""
 
+from sys import getsizeof
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -17,16 +19,29 @@ def test_a_mask_comes_back_as_it_was(bits: list[bool]) -> None:
     assert masks.get("elsewhere", len(bits)) is None
 
 
-@given(st.lists(st.integers(0, 6), max_size=40))
+@given(st.lists(st.integers(1, 7), max_size=40))
 def test_the_least_recently_used_masks_go_when_the_bytes_run_out(keys: list[int]) -> None:
-    masks = MaskCache(limit_bytes=3 * 10)
+    entry = 10 + getsizeof(1)
+    masks = MaskCache(limit_bytes=3 * entry)
     recent: list[int] = []
     for key in keys:
         found = masks.get(key, 80)
         assert (found is not None) == (key in recent[-3:])
         masks.put(key, np.arange(80) == key)
         recent = [other for other in recent if other != key] + [key]
-        assert masks.num_bytes == 10 * min(3, len(recent))
+        assert masks.num_bytes == entry * min(3, len(recent))
+
+
+def test_large_keys_take_their_room() -> None:
+    masks = MaskCache(limit_bytes=3000)
+    for number in range(50):
+        masks.put((number, frozenset({bytes(1000)})), np.ones(8, np.bool_))
+    assert [masks.get((number, frozenset({bytes(1000)})), 8) is not None for number in (0, 47, 49)] == [
+        False,
+        False,
+        True,
+    ]
+    assert 1000 < masks.num_bytes <= 3000
 
 
 def test_a_mask_that_is_too_large_is_not_kept() -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from itertools import pairwise
 from random import Random
+from time import thread_time
 
 import numpy as np
 import pytest
@@ -116,6 +117,29 @@ def test_a_run_is_as_long_as_the_grammar_has_room_for_it(
     reader = matcher._sampler.reader
     assert reader is not None
     assert reader.rules().run(reader.stacks(), kind) == expected
+
+
+@pytest.mark.parametrize(
+    "gbnf",
+    [
+        "root ::= (" + " | ".join(f'[a-z]{{{n}}} "{n}" root' for n in range(1, 200)) + " | [a-z]*)",
+        "root ::= " + " ".join(["[a-z]?"] * 300),
+        "\n".join([f"r{n} ::= [a-z] r{n + 1} | r{n + 1} [a-z] | r{n + 1}" for n in range(7)] + ["r7 ::= [a-z]"])
+        + "\nroot ::= r0 root | .",
+    ],
+)
+def test_a_grammar_of_many_ways_is_read_in_bounded_time(
+    compiler: GrammarCompiler, vocabulary: Vocabulary, gbnf: str
+) -> None:
+    matcher = compiler.compile(gbnf).matcher()
+    reader = matcher._sampler.reader
+    assert reader is not None
+    rules, stacks = reader.rules(), reader.stacks()
+    started = thread_time()
+    assert [rules.run(stacks, kind) for kind in KINDS][-1] > 0
+    assert thread_time() - started < 0.1
+    assert (matcher.mask() == asked_of_all(matcher, vocabulary)).all()
+    matcher.close()
 
 
 def test_each_kind_holds_the_next() -> None:
