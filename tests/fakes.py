@@ -74,8 +74,11 @@ class FakeMatcher:
     def allows(self, token_id: int) -> bool:
         return token_id >= 0
 
-    def first_allowed(self, token_ids: Sequence[int]) -> int | None:
-        return next(iter(token_ids), None)
+    def allows_each(self, token_ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+        return token_ids >= 0
+
+    def hot_mask(self) -> NDArray[np.bool_] | None:
+        return None
 
     def mask(self) -> NDArray[np.bool_]:
         return np.ones(256, np.bool_)
@@ -96,14 +99,27 @@ class FakeGrammar:
 
 
 class FakeCompiler:
-    """Compiles any text and remembers which."""
+    """Compiles any text and remembers which, and whether it was told to try it first."""
 
     def __init__(self) -> None:
         self.compiled: list[str] = []
+        self.tried: list[tuple[str, str]] = []
+        self.fault: Exception | None = None
+        self.is_closed = False
 
     def compile(self, gbnf: str) -> FakeGrammar:
         self.compiled.append(gbnf)
         return FakeGrammar(gbnf)
+
+    def compile_untrusted(self, gbnf: str, root: str, max_bytes: int) -> FakeGrammar:
+        assert len(gbnf) <= max_bytes
+        self.tried.append((gbnf, root))
+        if self.fault is not None:
+            raise self.fault
+        return self.compile(gbnf)
+
+    def close(self) -> None:
+        self.is_closed = True
 
 
 class FakeGeneration:
