@@ -10,8 +10,7 @@ from threading import Lock
 
 from adapters_store.errors import FaultCode, PackageInvalid, StoreError
 from adapters_store.files import FileStamp, list_files
-from adapters_store.index import Index, IndexFile
-from adapters_store.installer import package_directory
+from adapters_store.index import Index, IndexFile, package_directory
 from adapters_store.manifest import NAME, Manifest
 from adapters_store.package import describe_package
 from adapters_store.policy import LENIENT, Policy

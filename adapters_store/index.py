@@ -95,6 +95,18 @@ class IndexFile:
         return index
 
 
+def package_directory(root: Path, name: str, generation: str) -> Path:
+    """Where an installed package lies, whole and for good."""
+    return root / CATALOG_DIR / "packages" / generation / name
+
+
+def package_directories(root: Path) -> dict[str, Path]:
+    """Of every expert under `root` by name: the generation that serves, else the plain directory."""
+    plain = {path.name: path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")}
+    installed = IndexFile(root).read().experts.items()
+    return dict(sorted((plain | {name: package_directory(root, name, r.active) for name, r in installed}).items()))
+
+
 def _to_json(index: Index) -> bytes:
     members = {
         "index_version": _INDEX_VERSION,

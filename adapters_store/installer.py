@@ -30,7 +30,7 @@ from adapters_store.errors import (
     StoreReadOnly,
 )
 from adapters_store.files import list_files, locked, read_file, sync_directory, write_durably
-from adapters_store.index import CATALOG_DIR, Index, IndexFile, Record
+from adapters_store.index import CATALOG_DIR, Index, IndexFile, Record, package_directory
 from adapters_store.manifest import NAME, PACKAGE_FILES, SIGNATURE_FILE, parse_manifest
 from adapters_store.package import MANIFEST_FILE, describe_package, read_package
 from adapters_store.policy import LENIENT, Policy
@@ -45,10 +45,6 @@ class Change:
     generation: str
     previous: str | None
     """The generation that served before; None for a new name."""
-
-
-def package_directory(root: Path, name: str, generation: str) -> Path:
-    return root / CATALOG_DIR / "packages" / generation / name
 
 
 def read_content(directory: Path, policy: Policy = LENIENT) -> dict[str, bytes]:

@@ -16,6 +16,8 @@ from adapters_store.store import ExpertState
 from server.sizes import format_size
 from server.terminal import plain
 
+_SHOWN_EXAMPLES = 3
+
 
 def signature_label(signer: bytes | None, policy: Policy) -> str:
     """unsigned, trusted, or signed (by somebody whom the settings do not name)."""
@@ -114,6 +116,8 @@ def show_table(state: ExpertState, policy: Policy) -> Table:
     for key, value in data.items():
         if value not in (None, "", []):
             table.add_row(key, Text(plain(" ".join(value) if isinstance(value, list) else str(value))))
+    for example in manifest.routing.examples[:_SHOWN_EXAMPLES] if manifest else ():
+        table.add_row("example", Text(plain(example)))
     for entry in manifest.files if manifest else ():
         table.add_row("file", Text(f"{entry.name}  {format_size(entry.size)}  {entry.sha256}"))
     return table

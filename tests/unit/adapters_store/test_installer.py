@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from adapters_store.errors import ExpertNotFound, GenerationConflict, NameTaken, PackageInvalid, StoreError
-from adapters_store.index import CATALOG_DIR, Index, IndexFile, Record
-from adapters_store.installer import Installer, package_directory, read_content
+from adapters_store.index import CATALOG_DIR, Index, IndexFile, Record, package_directory
+from adapters_store.installer import Installer, read_content
 from adapters_store.manifest import WEIGHTS_FILE
 from adapters_store.package import MANIFEST_FILE, read_package, write_package
 from adapters_store.policy import Policy
