@@ -42,6 +42,11 @@ class Index:
         return self.aliases.get(name, name)
 
     @property
+    def active(self) -> frozenset[str]:
+        """The generations that serve."""
+        return frozenset(record.active for record in self.experts.values())
+
+    @property
     def generations(self) -> frozenset[str]:
         """Every one that something still refers to."""
         return frozenset(generation for record in self.experts.values() for generation in record if generation)

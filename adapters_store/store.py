@@ -40,7 +40,8 @@ class AdapterStore:
     """Experts under `root`; `capacity_bytes` bounds all their tensors in host memory, `policy` what is taken.
 
     An expert that is replaced on disk, by whatever process, is a new generation from the next fetch on; a lease keeps
-    the old one.
+    the old one. `on_unload` is told, from any thread, each generation that somebody unloaded, removed or replaced, so
+    that others let go of it too; leases on it may remain.
     """
 
     def __init__(
@@ -49,13 +50,15 @@ class AdapterStore:
         capacity_bytes: int,
         read: Callable[[Path], HostAdapter] | None = None,
         policy: Policy = LENIENT,
+        on_unload: Callable[[str], object] | None = None,
     ) -> None:
         self._root = root
         self._catalog = Catalog(root, policy)
         self._cache = AdapterCache(capacity_bytes)
         self._read = read or (lambda directory: read_package(directory, policy))
         self.policy = policy
-        self._followed = -1
+        self._on_unload = on_unload or (lambda _: None)
+        self._followed = Index(revision=-1)
         restore_directories(root)
 
     @property
@@ -126,7 +129,11 @@ class AdapterStore:
 
     def unload(self, name: str) -> bool:
         """Let go of it in host memory, pinned or not: at once, or with its last lease. Was it there?"""
-        return self._cache.drop(self._catalog.index().resolve(name))
+        was_there = self._cache.drop(self._catalog.index().resolve(name))
+        listing = self._catalog.look_up(name)
+        if listing is not None and listing.generation is not None:
+            self._on_unload(listing.generation)
+        return was_there
 
     def residents(self) -> tuple[Resident, ...]:
         """What host memory holds, retired generations that are still leased included."""
@@ -137,12 +144,17 @@ class AdapterStore:
 
     def _follow(self, index: Index) -> None:
         """What a change has removed or replaced leaves host memory now, or with its last lease."""
-        if index.revision == self._followed:
+        before = self._followed
+        if index.revision == before.revision:
             return
-        self._followed, self._cache.pinned = index.revision, index.pins
+        self._followed, self._cache.pinned = index, index.pins
+        gone = before.active - index.active
         for resident in self._cache.residents():
             if not (resident.is_retired or self._is_current(index, resident)):
                 self._cache.drop(resident.name)
+                gone |= {resident.generation} if resident.generation else set()
+        for generation in gone:
+            self._on_unload(generation)
 
     def _is_current(self, index: Index, resident: Resident) -> bool:
         record = index.experts.get(resident.name)
@@ -152,6 +164,7 @@ class AdapterStore:
 
     def _scan(self) -> dict[str, Listing]:
         with locked(self._root, exclusive=False):
+            self._follow(self._catalog.index())
             return self._catalog.scan()
 
     def _usable(self, name: str) -> tuple[Listing, Manifest]:

@@ -126,7 +126,7 @@ def show_table(state: ExpertState, policy: Policy) -> Table:
 def ps_table(state: Mapping[str, Any]) -> Table:
     """What the answer of `/admin/state` says of memory."""
     on_device = set(state["device"]["resident"])
-    table = Table("expert", "generation", "host memory", "leases", "slot", "")
+    table = Table("expert", "generation", "host memory", "leases", "slot", "note")
     for resident in state["host"]["residents"]:
         name, note = resident["name"], "retired" if resident["retired"] else ""
         slot = "yes" if name in on_device and not resident["retired"] else ""

@@ -7,9 +7,18 @@ from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from adapters_store.cache import Lease
 from adapters_store.errors import ExpertNotFound, StoreError, StoreFull
@@ -186,3 +195,10 @@ class CatalogueMachine(RuleBasedStateMachine):
 
 CatalogueMachine.TestCase.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
 TestCatalogueMachine = CatalogueMachine.TestCase
+
+
+@pytest.mark.slow
+def test_the_catalogue_holds_for_thousands_of_steps() -> None:
+    run_state_machine_as_test(
+        CatalogueMachine, settings=settings(max_examples=150, stateful_step_count=50, deadline=None)
+    )

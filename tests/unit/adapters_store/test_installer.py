@@ -97,6 +97,33 @@ def test_what_was_removed_or_replaced_leaves_memory_with_the_next_fetch_of_anyth
     assert [resident.name for resident in store.residents()] == ["c", "b"]
 
 
+def test_what_was_removed_leaves_memory_when_the_catalogue_is_read(tmp_path: Path) -> None:
+    store = AdapterStore(tmp_path, AMPLE)
+    Installer(tmp_path).install(content("a"))
+    store.fetch("a").release()
+    Installer(tmp_path).remove("a")
+    assert (store.list(), store.residents()) == ((), ())
+
+
+def test_every_generation_that_is_unloaded_removed_or_replaced_is_told(tmp_path: Path) -> None:
+    told: list[str] = []
+    installer = Installer(tmp_path)
+    write_package(tmp_path / "plain", lora_manifest("plain"), lora_files())
+    made = {name: installer.install(content(name)).generation for name in ("a", "b", "c")}
+    store = AdapterStore(tmp_path, AMPLE, on_unload=told.append)
+    plain = store.fetch("plain")
+    store.fetch("a").release()
+    plain.release()
+    assert told == []
+    store.unload("a")
+    assert told == [made["a"]]
+    installer.install(content("b", value=2))  # never fetched here: somebody else may hold it
+    installer.remove("c")
+    installer.remove("plain")
+    store.list()
+    assert sorted(told) == sorted([*made.values(), plain.adapter.generation])
+
+
 def test_an_expert_of_another_base_is_not_replaced_unseen(tmp_path: Path) -> None:
     """The policy of who installs says nothing about what is there."""
     write_package(tmp_path / "a", replace(lora_manifest("a"), base="sha256:" + "0" * 64), lora_files(2))
