@@ -41,7 +41,10 @@ def source_files(rng: Random) -> dict[str, bytes]:
     """One of the kinds of things that can be imported, usually with a fault in one file."""
     kind = rng.randrange(5)
     if kind == 0:
-        return mutated(rng)
+        files = mutated(rng)
+        victim = rng.choice(list(files))
+        is_foul = bool(files[victim]) and rng.random() < 0.2  # after its digest was taken
+        return {**files, victim: flip(rng, files[victim])} if is_foul else files
     files = dict([lora_files(), ia3_files(), hive_files(hive_v1()), hive_files(hive_v2("Qwen3-0.6B"))][kind - 1])
     victim = rng.choice(list(files))
     mutation = rng.choice([flip, cut, grow, splice])
