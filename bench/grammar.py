@@ -27,7 +27,10 @@ SENTENCES: Final = {
     "cypher": "MATCH (a:Person {name: 'Porto'})-[:ACTED_IN]->(b:Movie) RETURN b.title;",
     "date": "2024-02-29",
     "json": '{"name": "Maria Santos", "age": 31, "tags": ["new", null]}',
+    "json_array": '[{"name": "Maria Santos", "age": 31}, "x", null]',
+    "json_object": '{"name": "Maria Santos", "age": 31, "tags": ["new", null]}',
     "labels": "technical",
+    "number": "-12.5e3",
     "quantity": "12.5 mm",
     "sentence": "Could you please review the report as soon as possible?",
     "sql": "SELECT city, AVG(age) FROM singers WHERE age > 30 GROUP BY city ORDER BY city DESC LIMIT 3;",
@@ -94,15 +97,15 @@ def main(arguments: list[str]) -> None:
     source = Path(arguments[0] if arguments else "models/nano")
     vocabulary = open_vocabulary(source)
     print(f"{source.name}: {vocabulary.num_logits} logits, {len(vocabulary.text_ids)} text tokens")
-    print(f"{'':11}{'compile':>10}{'matcher':>10}{'verify one':>16}{'must_stop':>16}{'full mask':>16}")
-    print(f"{'':11}{'ms':>10}{'µs':>10}{'µs (worst)':>16}{'µs (worst)':>16}{'ms (worst)':>16}")
+    print(f"{'':12}{'compile':>10}{'matcher':>10}{'verify one':>16}{'must_stop':>16}{'full mask':>16}")
+    print(f"{'':12}{'ms':>10}{'µs':>10}{'µs (worst)':>16}{'µs (worst)':>16}{'ms (worst)':>16}")
     for name in library.names():
         costs = measure(vocabulary, name)
         spread = "".join(
             f"{f'{median(values):.1f} ({max(values):.1f})':>16}"
             for values in (costs.verify_us, costs.must_stop_us, costs.mask_ms)
         )
-        print(f"{name:11}{costs.compile_ms:10.2f}{costs.matcher_us:10.1f}{spread}")
+        print(f"{name:12}{costs.compile_ms:10.2f}{costs.matcher_us:10.1f}{spread}")
     vocabulary.close()
 
 

@@ -45,3 +45,12 @@ class VocabularyInvalid(GrammarError):
     def __init__(self, fault: str) -> None:
         super().__init__(f"invalid vocabulary: {fault}")
         self.fault = fault
+
+
+class SchemaTextInvalid(GrammarError):
+    """A text that should describe tables or a graph does not, or is beyond a limit."""
+
+    def __init__(self, line: int, reason: str) -> None:
+        super().__init__(f"invalid schema, line {line}: {reason}")
+        self.line = line
+        self.reason = reason

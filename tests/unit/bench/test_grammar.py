@@ -12,6 +12,7 @@ from grammars.compiler import GrammarCompiler
 from grammars.vocabulary import write_vocab_gguf
 
 NUM_LOGITS = 260
+GO_ON = {"number", "sentence", "typescript"}  # after the bench's sentence, more may follow
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def test_there_is_a_sentence_for_every_library_grammar(tokenizer: PreTrainedToke
         matcher = GrammarCompiler(vocabulary).compile(library.text(name)).matcher()
         for token_id in grammar.tokens_of(vocabulary, sentence):
             matcher.accept(token_id)
-        assert matcher.is_complete and matcher.must_stop == (name != "sentence")
+        assert matcher.is_complete and matcher.must_stop == (name not in GO_ON)
     vocabulary.close()
 
 
