@@ -44,7 +44,7 @@ class Explanation:
 
 def explain(grammar: CompiledGrammar, text: str) -> Explanation:
     """Feeds the text as far as it goes. The grammar's vocabulary is that of the bytes."""
-    data = text.encode("utf-8", errors="surrogatepass")
+    data = text.encode("utf-8", errors="replace")  # a lone surrogate is no text; it counts as a question mark
     matcher = grammar.matcher()
     count = _feed(matcher, data)
     while count < len(data) and data[count] & 0xC0 == 0x80:  # back to the beginning of the character

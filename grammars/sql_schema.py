@@ -2,8 +2,8 @@
 
 Only those tables and columns exist then, and `table.column` fits together. What a grammar can not see stays free:
 whether a table of a pair is in FROM, and of which table a column without one is. Aliases can be tied to their table
-only if they are fixed, so each table has one (`singer AS singer_2`, enough to join it with itself), sub-queries are `part_1`
-to `part_9`, and a result may have one of a few names, which ORDER BY then knows. Called by `library`.
+only if they are fixed, so each table has one (`singer AS singer_2`, enough to join it with itself), sub-queries are
+`part_1` to `part_9`, and a result may have one of a few names, which ORDER BY then knows. Called by `library`.
 """
 
 import re
