@@ -21,9 +21,9 @@ _START: Final = re.compile(
     re.IGNORECASE,
 )
 _TOKEN: Final = re.compile(
-    r"""(?P<skip>\s+|--[^\n]*|/\*.*?\*/)
-    |(?P<text>'(?:[^']|'')*')
-    |"(?P<double>(?:[^"\n]|"")+)"|`(?P<back>[^`\n]+)`|\[(?P<square>[^\]\n]+)\]
+    r"""(?P<skip>\s+|--[^\n]*|/\*.*?(?:\*/|\Z))
+    |(?P<text>'(?:[^']|'')*+(?:'|\Z))
+    |"(?P<double>(?:[^"\n]|""){1,256}+)"|`(?P<back>[^`\n]{1,256})`|\[(?P<square>[^\]\n]{1,256})\]
     |(?P<word>[^\W\d][\w$]*)
     |(?P<other>\d[\w.]*|.)""",
     re.VERBOSE | re.DOTALL,
@@ -62,48 +62,56 @@ def tables_of(text: str) -> tuple[Table, ...]:
     if len(text) > MAX_CHARS:
         raise SchemaTextInvalid(1, f"{len(text)} characters; the limit is {MAX_CHARS}")
     columns: dict[Name, dict[Name, None]] = {}
-    for match in _START.finditer(text):
-        table, _ = _statement(text, match)
+    start = _START.search(text)
+    while start:
+        table, end = _statement(text, start, _tokens(text, start.end()))
         columns.setdefault(table.name, {}).update(dict.fromkeys(table.columns))
         if len(columns) > MAX_TABLES:
-            raise SchemaTextInvalid(_line(text, match.start()), f"more than {MAX_TABLES} tables")
+            raise SchemaTextInvalid(_line(text, start.start()), f"more than {MAX_TABLES} tables")
         if sum(map(len, columns.values())) > MAX_COLUMNS:
-            raise SchemaTextInvalid(_line(text, match.start()), f"more than {MAX_COLUMNS} columns in all tables")
+            raise SchemaTextInvalid(_line(text, start.start()), f"more than {MAX_COLUMNS} columns in all tables")
+        start = _START.search(text, end)
     if not columns:
         raise SchemaTextInvalid(1, "there is no CREATE TABLE")
     return tuple(Table(name, tuple(of)) for name, of in columns.items())
 
 
 def statements_in(text: str) -> str | None:
-    """The CREATE TABLE statements that stand in a text, each on a line of its own; what reads like one and is none is
-    passed over. None where there is none."""
+    """The CREATE TABLE statements that stand in a text's first 65,536 characters, each on a line of its own; None where
+    there is none. What reads like one and is none is passed over, until as much as a text was read in vain."""
+    text = text[:MAX_CHARS]
     found = []
-    for match in _START.finditer(text[:MAX_CHARS]):
+    in_vain = 0
+    start = _START.search(text)
+    while start and in_vain < MAX_CHARS:
+        tokens = _tokens(text, start.end())
         try:
-            _, end = _statement(text[:MAX_CHARS], match)
+            _, end = _statement(text, start, tokens)
+            found.append(text[start.start() : end] + ";")
         except SchemaTextInvalid:
-            continue
-        found.append(text[match.start() : end] + ";")
+            unread = next(tokens, None)
+            in_vain += (unread.start if unread else len(text)) - start.end()
+            end = start.end()
+        start = _START.search(text, end)
     return "\n".join(found) or None
 
 
-def _statement(text: str, start: re.Match[str]) -> tuple[Table, int]:
-    """A table and where its column list ends."""
-    tokens = _tokens(text, start.end())
+def _statement(text: str, start: re.Match[str], tokens: Iterator[_Token]) -> tuple[Table, int]:
+    """A table and where its column list ends; the tokens are those after the start."""
     name, opening = _qualified_name(text, tokens, start.start())
     if opening is None or opening.text != "(" or opening.kind != "other":
         raise SchemaTextInvalid(
             _line(text, start.start()), f"table {name.text!r} has no list of columns in parentheses"
         )
-    columns: list[Name] = []
+    columns: dict[Name, None] = {}
     entry: list[_Token] = []
     depth = 1
     for token in tokens:
         mark = token.text if token.kind == "other" else ""
         depth += (mark == "(") - (mark == ")")
         if (mark == "," and depth == 1) or depth == 0:
-            if (column := _column(text, entry)) is not None and column not in columns:
-                columns.append(column)
+            if (column := _column(text, entry)) is not None:
+                columns[column] = None
             entry = []
             if depth == 0:
                 if not columns:

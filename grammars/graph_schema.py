@@ -18,15 +18,17 @@ MAX_RELATIONSHIPS: Final = 256
 MAX_PROPERTIES: Final = 1_000
 MAX_NAME: Final = 64
 
-_NAME: Final = r"(?:[^\W\d]\w*|`[^`\n]+`)"
-_MAP: Final = r"(?:\{([^{}]*)\})?"
-_NODE: Final = re.compile(rf"\(\s*\w*\s*:\s*({_NAME})\s*{_MAP}\s*\)")
-_EDGE: Final = re.compile(rf"\s*(<?)\s*-\s*\[\s*\w*\s*:\s*({_NAME})\s*{_MAP}\s*\]\s*-\s*(>?)\s*")
-_PROPERTY: Final = re.compile(rf"\s*({_NAME})\s*(?::.*)?")
+# Possessive throughout (`*+`): two runs of blanks side by side would else be tried in every division of a long one.
+_NAME: Final = r"(?:[^\W\d]\w*+|`[^`\n]{1,256}+`)"
+_MAP: Final = r"(?:\{([^{}]*+)\})?+"
+_NODE: Final = re.compile(rf"\(\s*+\w*+\s*+:\s*+({_NAME})\s*+{_MAP}\s*+\)")
+_EDGE: Final = re.compile(rf"\s*+(<?+)\s*+-\s*+\[\s*+\w*+\s*+:\s*+({_NAME})\s*+{_MAP}\s*+\]\s*+-\s*+(>?+)\s*+")
+_BETWEEN: Final = re.compile(r"[ \t,;]*+")
+_PROPERTY: Final = re.compile(rf"\s*+({_NAME})\s*+(?::.*)?")
 _HEADING: Final = re.compile(r"\W*(node|relationship)s?(?: properties)?[\W_]*", re.IGNORECASE)
 _THE_RELATIONSHIPS: Final = re.compile(r"\W*the relationships[\W_]*", re.IGNORECASE)
-_LISTED: Final = re.compile(rf"[-*\s]*\**:?({_NAME})\**:?\s*\{{([^{{}}]*)\}}\s*")
-_BULLET: Final = re.compile(rf"[-*]\s+\**({_NAME})\**\s*:?\s*")
+_LISTED: Final = re.compile(rf"[-*\s]*+:?({_NAME})\**+:?\s*+\{{([^{{}}]*+)\}}\s*+")
+_BULLET: Final = re.compile(rf"[-*]\s++\**+({_NAME})\**+\s*+:?\s*+")
 _SUB_BULLET: Final = re.compile(rf"\s+[-*]\s+({_NAME})\s*:.*")
 
 Section = Literal["", "node", "relationship"]
@@ -49,16 +51,25 @@ class Graph:
     """Relationship -> its properties."""
     relationships: dict[Relationship, None] = field(default_factory=dict)
 
+    @property
+    def size(self) -> int:
+        """Of all that it holds."""
+        owners = (*self.labels.values(), *self.types.values())
+        return len(owners) + sum(map(len, owners)) + len(self.relationships)
+
 
 def graph_of(text: str) -> Graph:
     """Raises SchemaTextInvalid for the first line that describes no part of a graph, or what is beyond a limit."""
     if len(text) > MAX_CHARS:
         raise SchemaTextInvalid(1, f"{len(text)} characters; the limit is {MAX_CHARS}")
     reader = _Reader()
+    size = 0
     for number, line in enumerate(text.splitlines(), 1):
         if line.strip() and not reader.read(line):
             raise SchemaTextInvalid(number, f"{line.strip()[:60]!r} is no pattern such as (:A {{x}})-[:R]->(:B)")
-        _check_limits(reader.graph, number)
+        if (grown := reader.graph.size) > size:
+            _check_limits(reader.graph, number)
+            size = grown
     if not reader.graph.labels:
         raise SchemaTextInvalid(1, "there is no label")
     return reader.graph
@@ -143,7 +154,8 @@ def _patterns(line: str) -> list[list[re.Match[str]]]:
             return []
         found.append(pattern)
         place = pattern[-1].end()
-        place += len(line[place:]) - len(line[place:].lstrip(" \t,;"))
+        if between := _BETWEEN.match(line, place):
+            place = between.end()
     return found
 
 

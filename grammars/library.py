@@ -16,6 +16,9 @@ from grammars.errors import GrammarUnknown, SchemaTextInvalid
 from grammars.levels import reachable, unrolled
 from grammars.words import CAMEL, LOWER, words_except
 
+MAX_BUILT_BYTES: Final = 128 * 1024
+"""Of a grammar made for a schema; one for sixty tables of fifteen columns has a quarter of it."""
+
 _FOLDER: Final = resources.files("grammars") / "library"
 _BUILDERS: Final = {"sql": sql_schema, "cypher": cypher_schema}
 _LETTERS: Final = {"typescript": CAMEL}
@@ -46,10 +49,16 @@ def text(name: str) -> str:
 
 
 def build(name: str, schema: str) -> str:
-    """The grammar that knows only the names of a schema. Raises GrammarUnknown, or SchemaTextInvalid with the line."""
+    """The grammar that knows only the names of a schema, which stand in it as literals alone.
+
+    Raises GrammarUnknown, or SchemaTextInvalid with the line.
+    """
     if not find(name).takes_schema:
         raise SchemaTextInvalid(1, f"the grammar {name!r} takes no schema")
-    return reachable(_own(name) + unrolled(_BUILDERS[name].rules(schema, reserved(name))) + _words(name))
+    gbnf = reachable(_own(name) + unrolled(_BUILDERS[name].rules(schema, reserved(name))) + _words(name))
+    if (size := len(gbnf.encode())) > MAX_BUILT_BYTES:
+        raise SchemaTextInvalid(1, f"the names make a grammar of {size:,} bytes; the limit is {MAX_BUILT_BYTES:,}")
+    return gbnf
 
 
 def find_schema(name: str, prompt: str) -> str | None:

@@ -8,12 +8,14 @@ only if they are fixed, so each table has one (`singer AS singer_2`, enough to j
 
 import re
 from collections.abc import Collection
+from itertools import count, islice
 from typing import Final
 
 from grammars.create_table import Name, statements_in, tables_of
 from grammars.prefix_tree import literal, one_of, tree
 
-RESULTS: Final = ("average", "highest", "lowest", "total", *(f"value_{i}" for i in range(1, 10)))
+RESULTS: Final = ("average", "highest", "lowest", "total")
+"""Besides `value_1` and so on."""
 _PLAIN: Final = re.compile(r"[^\W\d]\w*")
 _SAME_QUOTED: Final = re.compile(r"[a-z_][a-z0-9_]*")
 
@@ -22,14 +24,16 @@ def rules(schema: str, reserved: Collection[str]) -> str:
     """GBNF of `table`, `column`, `pair`, `alias` and `derived`. Raises SchemaTextInvalid."""
     tables = tables_of(schema)
     taken = {name.text.lower() for table in tables for name in (table.name, *table.columns)}
-    results = [name for name in RESULTS if name not in taken]
-    parts = [name for name in (f"part_{i}" for i in range(1, 10)) if name not in taken]
+    aliases = [_alias(table.name, taken) for table in tables]
+    taken |= {alias.text.lower() for alias in aliases}
+    results = [*(name for name in RESULTS if name not in taken), *_numbered("value", taken)]
+    parts = _numbered("part", taken)
     columns = [[spelled(column, reserved) for column in table.columns] for table in tables]
     known = {name for of in columns for name in of} | set(results)
     pairs: dict[str, tuple[str, ...]] = dict.fromkeys(parts, ('"." any',))
     sources: dict[str, tuple[str, ...]] = {}
     for i, table in enumerate(tables):
-        name, alias = spelled(table.name, reserved), spelled(_alias(table.name, taken), reserved)
+        name, alias = spelled(table.name, reserved), spelled(aliases[i], reserved)
         sources[name] = ("", literal(f" AS {alias}"))
         pairs[name] = pairs[alias] = (f'"." of-{_letters(i)}',)
     both: dict[str, tuple[str, ...]] = dict.fromkeys(known, ("",))
@@ -61,6 +65,12 @@ def spelled(name: Name, reserved: Collection[str]) -> str:
         return name.text
     text = name.text if name.is_quoted else name.text.lower()
     return '"' + text.replace('"', '""') + '"'
+
+
+def _numbered(stem: str, taken: Collection[str]) -> list[str]:
+    """Nine names that the schema has not."""
+    free = (name for i in count(1) if (name := f"{stem}_{i}") not in taken)
+    return list(islice(free, 9))
 
 
 def _alias(name: Name, taken: Collection[str]) -> Name:

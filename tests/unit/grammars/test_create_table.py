@@ -1,6 +1,7 @@
 """CREATE TABLE statements of every dialect give their names; what is none is refused by its line."""
 
 from contextlib import suppress
+from time import process_time
 
 import pytest
 import sqlglot
@@ -108,6 +109,37 @@ def test_statements_are_found_in_a_prompt_and_questions_are_not() -> None:
     prompt = "What's CREATE TABLE good for? CREATE TABLE a (b INT); CREATE TABLE c (\n d INT)\nHow many a's are in (c)?"
     assert statements_in(prompt) == "CREATE TABLE a (b INT);\nCREATE TABLE c (\n d INT);"
     assert statements_in("How do I write a CREATE TABLE?") is None
+
+
+def test_a_statement_within_a_statement_or_its_comments_is_none() -> None:
+    assert names("CREATE TABLE a (b INT, -- CREATE TABLE c (d INT)\n e TEXT DEFAULT 'CREATE TABLE f (g)')") == {
+        "a": ["b", "e"]
+    }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CREATE TABLE a (" * 4000,
+        "CREATE TABLE " * 5000,
+        "CREATE TABLE a (/*" * 3600,
+        "CREATE TABLE a (-- " * 64 + "\n" + ",a" * 30_000,
+        "CREATE TABLE a (" + "[" * 60_000,
+        "CREATE TABLE a (" + '"' * 60_000,
+        "CREATE TABLE a (" + "'" * 60_001,
+        "CREATE TABLE a (" + "/*" * 30_000,
+        "CREATE TABLE " + "a." * 30_000,
+        "CREATE " + " " * 60_000,
+        "CREATE TABLE a (b " * 3000 + ")" * 8000,
+        "CREATE TABLE a (" + ",".join(f"c{i}" for i in range(9000)) + ")",
+    ],
+)
+def test_no_text_takes_long(text: str) -> None:
+    started = process_time()
+    with suppress(SchemaTextInvalid):
+        tables_of(text)
+    statements_in(text)
+    assert process_time() - started < 5  # a tenth of that, where nothing else runs; without the bounds a minute
 
 
 def test_quotes_are_remembered() -> None:

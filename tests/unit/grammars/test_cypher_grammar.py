@@ -185,7 +185,7 @@ def test_anything_else_is_refused(grammar: CompiledGrammar, pieces: Pieces, cyph
 def test_a_random_walk_ends_in_a_query_that_reads(
     grammar: CompiledGrammar, vocabulary: Vocabulary, pieces: Pieces, seed: int, prefix: str
 ) -> None:
-    assert_reads(walked(grammar, vocabulary, pieces, seed, prefix, closers=b";])"))
+    assert_reads(walked(grammar, vocabulary, pieces, seed, prefix, closers=b"'};]) R"))
 
 
 def test_every_keyword_let_through_is_harmless_as_a_variable(grammar: CompiledGrammar, pieces: Pieces) -> None:

@@ -1,6 +1,8 @@
 """A grammar made from a graph's description knows its labels, relationships in their direction, and properties."""
 
+from contextlib import suppress
 from random import Random
+from time import process_time
 
 import pytest
 from hypothesis import given, settings
@@ -84,7 +86,7 @@ def test_what_is_not_in_the_graph_is_refused(grammar: CompiledGrammar, pieces: P
 def test_a_random_walk_ends_in_a_query_that_reads(
     grammar: CompiledGrammar, vocabulary: Vocabulary, pieces: Pieces, seed: int, prefix: str
 ) -> None:
-    assert_reads(walked(grammar, vocabulary, pieces, seed, prefix, closers=b";])"))
+    assert_reads(walked(grammar, vocabulary, pieces, seed, prefix, closers=b"'};]) R"))
 
 
 def test_every_answer_of_the_expert_is_a_sentence_over_the_graph_of_its_prompt(
@@ -161,3 +163,26 @@ def test_what_describes_no_graph_is_refused_by_its_line(schema: str, line: int, 
 def test_any_text_has_lines_that_are_read_or_none(text: str) -> None:
     found = lines_in(text)
     assert found is None or graph_of(found).labels
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(:A)" + " " * 60_000 + "-",
+        "(" + " " * 60_000,
+        "(:A " + " " * 60_000,
+        "(:A)" * 16_000,
+        "(:A)" + "-[:R]->(:A)" * 5900,
+        "(:A {" + "x," * 30_000 + "})",
+        "Node properties:\n- " + "*" * 60_000,
+        "Node properties:\n" + "-" * 60_000,
+        "(:A)\n" * 13_000,
+        "(:A {" + ",".join(f"p{i}" for i in range(990)) + "})\n" + "(:A)\n" * 11_000,
+    ],
+)
+def test_no_text_takes_long(text: str) -> None:
+    started = process_time()
+    with suppress(SchemaTextInvalid):
+        library.build("cypher", text)
+    lines_in(text)
+    assert process_time() - started < 5  # a tenth of that, where nothing else runs

@@ -26,7 +26,7 @@ def compiler(by_bytes: Vocabulary) -> GrammarCompiler:
 
 def test_every_token_is_the_byte_of_its_number(by_bytes: Vocabulary) -> None:
     assert by_bytes.native.text_pieces() == {byte: bytes([byte]) for byte in range(256)}
-    assert (by_bytes.num_logits, by_bytes.eos_ids) == (257, {END_ID})
+    assert by_bytes.num_logits == 257 and by_bytes.eos_ids == frozenset({END_ID})
 
 
 def test_a_sentence_is_accepted_to_its_end(compiler: GrammarCompiler) -> None:

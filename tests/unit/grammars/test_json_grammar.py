@@ -135,8 +135,7 @@ def test_a_closed_value_ends_by_itself(grammar: CompiledGrammar, pieces: Pieces,
     assert matcher.must_stop
 
 
-# White space around the value is the one thing that the suite has and the grammar has not: an answer begins with its value
-# and ends with it.
+# White space around the value is all that the suite has and the grammar has not: an answer begins and ends with its value.
 SURROUNDED = {
     "y_array_with_leading_space.json",
     "y_array_with_trailing_space.json",

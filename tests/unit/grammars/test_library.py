@@ -77,6 +77,12 @@ def test_only_the_query_languages_take_a_schema(name: str) -> None:
         library.build(name, "CREATE TABLE a (b INT);")
 
 
+def test_a_schema_whose_names_make_too_large_a_grammar_is_refused() -> None:
+    columns = [f"{i:03}" + "x" * 60 for i in range(900)]
+    with pytest.raises(SchemaTextInvalid, match=r"a grammar of [0-9,]+ bytes; the limit is 131,072"):
+        library.build("sql", "CREATE TABLE a (" + ", ".join(f'"{name}"' for name in columns) + ")")
+
+
 @pytest.mark.parametrize("label", LABELS)
 def test_every_label_is_a_sentence_and_ends_by_itself(
     compiler: GrammarCompiler, pieces: dict[int, bytes], label: str

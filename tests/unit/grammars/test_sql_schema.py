@@ -90,9 +90,9 @@ def test_other_names_are_refused(grammar: CompiledGrammar, pieces: Pieces, sql: 
 def test_a_random_walk_names_only_what_is_in_the_schema(
     grammar: CompiledGrammar, vocabulary: Vocabulary, pieces: Pieces, seed: int, prefix: str
 ) -> None:
-    sql = walked(grammar, vocabulary, pieces, seed, prefix, closers=b";)")
+    sql = walked(grammar, vocabulary, pieces, seed, prefix, closers=b'";) FE')
     tree = sqlglot.parse_one(sql, read="sqlite")
-    known = set.union(*TABLES.values()) | set(RESULTS)
+    known = set.union(*TABLES.values()) | set(RESULTS) | {f"value_{i}" for i in range(1, 10)}
     assert {table.name for table in tree.find_all(exp.Table)} <= set(TABLES)
     for column in tree.find_all(exp.Column):
         owner = column.table.removesuffix("_3").replace("concert_2", "concert").replace("singer_2_2", "singer_2")
@@ -142,6 +142,22 @@ def test_names_that_grow_letter_by_letter_do_not_nest_without_end(compiler: Gram
     for column in columns[::10]:
         assert is_sentence(compiler.compile(gbnf).matcher(), spell(pieces, f"SELECT {column} FROM t;".encode()))
     assert not is_sentence(compiler.compile(gbnf).matcher(), spell(pieces, f"SELECT {'a' * 61} FROM t;".encode()))
+
+
+def test_names_that_the_grammar_would_choose_are_left_to_the_schema(compiler: GrammarCompiler, pieces: Pieces) -> None:
+    columns = [*RESULTS, *(f"{stem}_{i}" for stem in ("part", "value") for i in (1, 3, 4, 5, 6, 7, 8, 9))]
+    schema = f"CREATE TABLE part ({', '.join(columns)}); CREATE TABLE value (x INT);"
+    compiled = compiler.compile(library.build("sql", schema))
+    for sql, is_one in {
+        "SELECT part_2.total FROM part AS part_2;": True,
+        "SELECT part_2.x FROM part AS part_2;": False,
+        "SELECT value_2.x FROM value AS value_2;": True,
+        "SELECT part_10.value_18 FROM (SELECT x AS value_18 FROM value) AS part_10;": True,
+        "SELECT x FROM (SELECT x FROM value) AS part_2;": False,
+        "SELECT x AS total FROM value;": False,
+        "SELECT x AS value_2 FROM value;": False,
+    }.items():
+        assert is_sentence(compiled.matcher(), spell(pieces, sql.encode())) is is_one, sql
 
 
 def test_a_fault_in_the_schema_names_its_line() -> None:
