@@ -135,7 +135,7 @@ def test_a_closed_value_ends_by_itself(grammar: CompiledGrammar, pieces: Pieces,
     assert matcher.must_stop
 
 
-# White space around the value is all that the suite has and the grammar has not: an answer begins and ends with its value.
+# White space around the value is all that the suite has and the grammar has not.
 SURROUNDED = {
     "y_array_with_leading_space.json",
     "y_array_with_trailing_space.json",
