@@ -23,7 +23,7 @@ from engine.errors import (
     SamplingInvalid,
     TooManyExperts,
 )
-from grammars.errors import GrammarError, GrammarUnknown, SchemaTextInvalid
+from grammars.errors import GrammarError, GrammarInvalid, GrammarUnknown, GrammarUntried, SchemaTextInvalid
 from router.errors import RouterError
 from server.schemas import ErrorBody, ErrorDetail
 from server.settings import ServerError
@@ -57,6 +57,8 @@ FAULTS: dict[type[Exception], Fault] = {
     StoreError: _OURS,
     GrammarUnknown: Fault(400, _INVALID, "grammar_unknown", "grammar"),
     SchemaTextInvalid: Fault(400, _INVALID, "schema_invalid", "grammar"),
+    GrammarInvalid: Fault(400, _INVALID, "grammar_invalid", "grammar"),
+    GrammarUntried: Fault(503, "server_error", "grammar_unchecked", "grammar", is_temporary=True),
     GrammarError: _OURS,
     GrammarDeadEnd: Fault(503, "server_error", "grammar_dead_end", "grammar"),
     LogitsInvalid: Fault(503, "server_error", "logits_invalid"),

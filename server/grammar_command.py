@@ -1,10 +1,10 @@
 """`hotseat grammar`: list the library, check a grammar, try a text on one. Loads neither the base nor the server.
 
-A grammar is a file of GBNF or the name of a library grammar; of both, the library's name wins. The text is read with a
-vocabulary of bytes, so the answers hold for any base.
+A grammar is a file of GBNF or the name of a library grammar; of both, the library's name wins. A file is held to what a
+request's grammar is held to. Texts are read with a vocabulary of bytes, so the answers hold for any base; no text can
+be tried on a grammar that names tokens, such as `<think>`.
 """
 
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,14 +13,15 @@ from typing import Annotated, Final
 
 import typer
 
-from grammars import library
+from grammars import admission, growth, library
+from grammars.admission import Admitted
 from grammars.byte_vocabulary import byte_vocabulary
 from grammars.compiler import CompiledGrammar, GrammarCompiler
-from grammars.errors import GrammarError
+from grammars.errors import GrammarError, GrammarInvalid
 from grammars.explain import Explanation, explain
+from grammars.gbnf import MAX_BYTES
 
 _MAX_FILE_BYTES: Final = 1 << 20
-_RULE: Final = re.compile(r"^\s*[A-Za-z0-9-]+\s*::=", re.MULTILINE)
 _SHOWN: Final = 60
 """Characters of the text before and after the place of a fault."""
 
@@ -44,10 +45,17 @@ def check(source: Source, root: Root = "root", schema: SchemaFile = None) -> Non
     """Say whether a grammar can be used: its rules and size, or its fault."""
     with _failing_shortly():
         gbnf = _read(source, schema)
-        with byte_vocabulary() as vocabulary:
-            GrammarCompiler(vocabulary).compile(gbnf, root)
-    num_rules = len(_RULE.findall(gbnf))
-    sys.stdout.write(f"{source}: ok, {num_rules} rules, {len(gbnf.encode()):,} bytes\n")
+        admitted = _admitted(source, gbnf, root)
+        growth.check(admitted)
+        tokens = admitted.lowered.tokens()
+        if not tokens:
+            with byte_vocabulary() as vocabulary:
+                GrammarCompiler(vocabulary).compile(gbnf, root)
+    sys.stdout.write(f"{source}: ok, {len(admitted.grammar.rules)} rules, {len(gbnf.encode()):,} bytes\n")
+    if tokens:
+        sys.stdout.write("  it names tokens: whether a base has them is only known there\n")
+    if admitted.unreachable:
+        sys.stdout.write(f"  {root!r} never comes to: {', '.join(admitted.unreachable)}\n")
 
 
 @grammar_cli.command("try")
@@ -60,6 +68,11 @@ def try_text(
     """Say whether a text is a sentence of a grammar, else where it stops being one and what could follow there."""
     with _failing_shortly():
         gbnf = _read(source, schema)
+        if tokens := _admitted(source, gbnf, root).lowered.tokens():
+            raise GrammarInvalid(
+                "it names a token here, and a text has none before a base reads it",
+                *min(token.place for token in tokens),
+            )
         tried = sys.stdin.read() if text in (None, "-") else str(text)
         with byte_vocabulary() as vocabulary:
             compiled: CompiledGrammar = GrammarCompiler(vocabulary).compile(gbnf, root)
@@ -120,6 +133,11 @@ def _read(source: str, schema: Path | None) -> str:
     if not path.is_file():
         raise ValueError(f"{source} is no file and none of the library: {', '.join(library.names())}")
     return _file(path)
+
+
+def _admitted(source: str, gbnf: str, root: str) -> Admitted:
+    """Raises GrammarInvalid with line and column."""
+    return admission.admit(gbnf, root, library.MAX_BUILT_BYTES if source in library.names() else MAX_BYTES)
 
 
 def _file(path: Path) -> str:

@@ -6,7 +6,8 @@ ones of their own). Knows every room's constructor and nothing of HTTP.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import torch
@@ -14,17 +15,19 @@ import torch
 from adapters_store.manifest import Manifest
 from adapters_store.store import AdapterStore
 from engine.budget import Budget
-from engine.config import STEP_TOKENS, EngineConfig
 from engine.request import GenerationRequest, Timings, TokenEvent, TokenMatcher
 from engine.service import Engine
 from engine.stats import EngineStats
 from engine.tokenizer import Tokenizer
 from grammars.compiler import GrammarCompiler
+from grammars.errors import GrammarUntried
+from grammars.trial import Trial
 from grammars.vocabulary import vocabulary_for
 from router.pipeline import Router
 from server.base import BASE_FILES, resolve_base
+from server.engine_config import engine_config
 from server.errors import NotReady
-from server.settings import Settings, SettingsInvalid
+from server.settings import Settings
 from server.sizes import format_size
 
 State = Literal["starting", "running", "stopped", "failed"]
@@ -75,6 +78,8 @@ class Grammar(Protocol):
 
 class CompilerDoor(Protocol):
     def compile(self, gbnf: str) -> Grammar: ...
+    def compile_untrusted(self, gbnf: str, root: str, max_bytes: int) -> Grammar: ...
+    def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +94,8 @@ class Services:
     compiler: CompilerDoor
     memory: str = ""
     """What the engine holds, in a line for people."""
+    grammar_turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
+    """Threads that strangers' grammars may keep waiting at once; the others are for everybody's work."""
 
     def is_compatible(self, manifest: Manifest) -> bool:
         return manifest.base == self.engine.fingerprint
@@ -104,13 +111,16 @@ def build_services(settings: Settings) -> Services:
     engine = Engine.load(engine_config(settings, len(tokenizer), has_cuda=torch.cuda.is_available()))
     store = AdapterStore(settings.experts, settings.host_memory_bytes)
     vocabulary = vocabulary_for(tokenizer.hf, engine.num_logits, tuple(sorted(tokenizer.eos_ids)), settings.cache_dir)
+    trial = Trial(vocabulary.native.path)
+    with suppress(GrammarUntried):  # told to whoever sends a grammar; the others can be served
+        trial.start()
     return Services(
         base_name=base_name,
         engine=engine,
         tokenizer=tokenizer,
         store=store,
         router=Router([manifest for manifest in store.list() if manifest.base == engine.fingerprint]),
-        compiler=GrammarCompiler(vocabulary),
+        compiler=GrammarCompiler(vocabulary, trial=trial),
         memory=memory_line(engine.budget),
     )
 
@@ -122,35 +132,6 @@ def memory_line(budget: Budget) -> str:
         f" · KV {format_size(budget.kv)}, {budget.kv_tokens:,} tokens · a step at most {format_size(budget.step)}"
         + (f" · free {format_size(budget.free)}" if budget.given else "")
     )
-
-
-def engine_config(settings: Settings, num_tokens: int, has_cuda: bool) -> EngineConfig:
-    """What `auto` means on this machine, and a refusal of what cannot be."""
-    device = settings.device
-    if device == "auto":
-        device = "cuda" if has_cuda else "cpu"
-    if device == "cuda" and not has_cuda:
-        raise SettingsInvalid("device is cuda, and torch finds no CUDA device here")
-    quantization = settings.quantization
-    if quantization == "auto":
-        quantization = "nf4" if device == "cuda" else "int8"
-    try:
-        return EngineConfig(
-            base=settings.base,
-            device=device,
-            quantization=quantization,
-            num_tokens=num_tokens,
-            num_slots=settings.slots,
-            max_batch=settings.max_batch,
-            max_step_tokens=max(STEP_TOKENS, settings.max_batch),
-            max_queue=settings.max_queue,
-            max_context=settings.max_context or 0,
-            kv_dtype=settings.kv_dtype,
-            memory_bytes=settings.memory,
-            deadline_s=settings.deadline_seconds,
-        )
-    except ValueError as fault:
-        raise SettingsInvalid(str(fault)) from fault
 
 
 class Lifecycle:
@@ -173,10 +154,11 @@ class Lifecycle:
         return services
 
     async def stop(self) -> None:
-        """Refuse what comes now, then end the engine's thread."""
+        """Refuse what comes now, then end the engine's thread and the process that tries grammars."""
         self.state = "stopped"
         if self._services is not None:
             await asyncio.to_thread(self._services.engine.stop)
+            await asyncio.to_thread(self._services.compiler.close)
 
     @property
     def is_ready(self) -> bool:

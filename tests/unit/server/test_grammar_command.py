@@ -42,10 +42,42 @@ def test_every_library_grammar_passes_its_own_check(name: str) -> None:
 
 def test_a_fault_is_one_line_and_a_status(tmp_path: Path) -> None:
     path = tmp_path / "bad.gbnf"
-    path.write_text("root ::= nothing\n")
+    path.write_text("# a\nroot ::= nothing\n")
+    for command in (("check",), ("try", "--text", "x")):
+        result = invoke(*command, str(path))
+        assert result.exit_code == 1 and result.stdout == ""
+        assert result.stderr == "invalid grammar: line 2, column 10: there is no rule 'nothing'\n"
+
+
+@pytest.mark.parametrize(
+    ("gbnf", "fault"),
+    [
+        ('root ::= root "a" | "b"', "line 1, column "),
+        ('root ::= ("a"*)*', "line 1, column "),
+        ("root ::= " + "(" * 60_000, "the limit is 32,768"),
+        ("\n".join(f'r{i} ::= r{i + 1} "a" | r{i + 1} "b"' for i in range(30)) + '\nr30 ::= "c"\nroot ::= r0', "ways"),
+    ],
+)
+def test_what_would_hang_or_end_llama_cpp_is_refused_before_it_reads_it(tmp_path: Path, gbnf: str, fault: str) -> None:
+    path = tmp_path / "bad.gbnf"
+    path.write_text(gbnf)
+    for command in (("check",), ("try", "--text", "x")):
+        result = invoke(*command, str(path))
+        assert result.exit_code == 1 and fault in result.stderr, result.stderr
+
+
+def test_a_grammar_with_tokens_is_checked_and_no_text_tried_on_it(tmp_path: Path) -> None:
+    path = tmp_path / "thinking.gbnf"
+    path.write_text('root ::= <think> "a"\n')
     result = invoke("check", str(path))
-    assert result.exit_code == 1 and result.stdout == ""
-    assert result.stderr.startswith("invalid grammar: ")
+    assert (result.exit_code, result.stdout.count("it names tokens")) == (0, 1)
+    assert "line 1, column 10: it names a token here" in invoke("try", str(path), "--text", "a").stderr
+
+
+def test_rules_that_nothing_needs_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "spare.gbnf"
+    path.write_text('root ::= "a"\nspare ::= "b"\n')
+    assert invoke("check", str(path)).stdout == f"{path}: ok, 2 rules, 27 bytes\n  'root' never comes to: spare\n"
 
 
 def test_another_root_is_checked(greeting: str) -> None:
