@@ -54,6 +54,15 @@ class VocabularyInvalid(GrammarError):
         self.fault = fault
 
 
+class SchemaTextInvalid(GrammarError):
+    """A text that should describe tables or a graph does not, or is beyond a limit."""
+
+    def __init__(self, line: int, reason: str) -> None:
+        super().__init__(f"invalid schema, line {line}: {reason}")
+        self.line = line
+        self.reason = reason
+
+
 class GrammarUntried(GrammarError):
     """A stranger's grammar can not be tried here, so it is not compiled: a fault of the server's."""
 

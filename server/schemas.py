@@ -233,5 +233,20 @@ class ExpertList(Wire):
     grammars: list[str]
 
 
+class GrammarCard(Wire):
+    name: str
+    description: str
+    examples: list[str]
+    takes_schema: bool = Field(description="A request may narrow it to the names of a schema.")
+
+
+class GrammarText(GrammarCard):
+    gbnf: str
+
+
+class GrammarList(Wire):
+    grammars: list[GrammarCard]
+
+
 class Status(Wire):
     status: str
