@@ -335,9 +335,11 @@ class Expression:
             self._free[loop].append(begin)
             self._free[end].append(loop)
             last = loop
-        for state in exits:
-            self._free[state].append(last)
-        return first, last
+        # A state of its own, since the part's last one may lead back into the part.
+        final = self._state()
+        for state in (*exits, last):
+            self._free[state].append(final)
+        return first, final
 
 
 class Not:

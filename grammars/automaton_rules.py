@@ -83,7 +83,7 @@ class _Writer:
         run, ranges = [state], edges[state][0][0] if edges[state] else ()
         while accepting[state] and len(edges[state]) == 1 and edges[state][0][0] == ranges:
             state = edges[state][0][1]
-            if self._ways_in[state] != 1:
+            if self._ways_in[state] != 1 or state == run[0]:  # a loop through the start has one way in as well
                 break
             run.append(state)
         is_counted = accepting[state] and not edges[state]

@@ -101,6 +101,8 @@ def _simplified(found: list[Shape]) -> list[Shape]:
     """Without strings and numbers where all strings or all numbers are among the shapes anyway."""
     kept = list(found)
     for shape in found:
+        if not any(shape is other for other in kept):
+            continue
         if isinstance(shape, Text) and shape.language == Language():
             kept = [other for other in kept if other is shape or not isinstance(other, Text)]
         if isinstance(shape, Number) and replace(shape, place=None) == _ALL_NUMBERS:

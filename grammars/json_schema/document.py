@@ -31,6 +31,7 @@ class Place:
     pointer: str
     schema: Mapping[str, object] | bool = field(compare=False)
     base: str = field(compare=False, default="")
+    is_own: bool = field(compare=False, default=False)  # written by us, with keywords that no client has
 
     def child(self, *tokens: str | int) -> str:
         return self.pointer + "".join(f"/{str(token).replace('~', '~0').replace('/', '~1')}" for token in tokens)
@@ -82,10 +83,10 @@ class Document:
     def graft(self, pointer: str, schema: Mapping[str, object]) -> Place:
         """Adds a schema of our own that says what a keyword comes to; the pointer names the keyword."""
         if pointer not in self._places:
-            self._index(schema, pointer, "")
+            self._index(schema, pointer, "", is_own=True)
         return self._places[pointer]
 
-    def _index(self, schema: object, pointer: str, base: str) -> None:
+    def _index(self, schema: object, pointer: str, base: str, is_own: bool = False) -> None:
         if not isinstance(schema, dict | bool):
             raise SchemaUnsupported(
                 pointer.rpartition("/")[2], pointer, f"a schema is an object or a boolean, not {schema!r:.40}"
@@ -94,11 +95,11 @@ class Document:
             raise SchemaUnsupported("$schema", pointer, f"the document has more than {MAX_SCHEMAS:,} subschemas")
         if isinstance(schema, dict):
             base = self._named(schema, pointer, base)
-        place = Place(pointer, schema, base)
+        place = Place(pointer, schema, base, is_own)
         self._places[pointer] = place
         if isinstance(schema, dict):
             for tokens, inner in _subschemas(schema):
-                self._index(inner, place.child(*tokens), base)
+                self._index(inner, place.child(*tokens), base, is_own)
 
     def _named(self, schema: Mapping[str, object], pointer: str, base: str) -> str:
         """Takes down the names that a schema gives itself; returns the base of the references inside."""

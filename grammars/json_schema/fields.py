@@ -15,7 +15,6 @@ from grammars.json_schema.document import Node, Place
 from grammars.json_schema.members import accepts
 from grammars.json_schema.merge import Merger, types_of
 from grammars.json_schema.texts import language_of
-from grammars.regex_tree import any_of
 
 MAX_PATTERNS: Final = 4
 
@@ -126,11 +125,6 @@ def _extra(merger: Merger, place: Place, matched: set[str]) -> Node:
     if own:
         return joined(merger.child(place, "patternProperties", pattern) for pattern in own)
     return additional(merger.document, place)
-
-
-def names_language(language: Language, taken: tuple[str, ...]) -> Language:
-    """The names of an extra, those that are taken excepted."""
-    return language.also(Language(not_whole=(any_of(taken),))) if taken else language
 
 
 def is_empty(language: Language, place: Place | None, keyword_name: str) -> bool:

@@ -1,8 +1,8 @@
 """The formats of strings as regular expressions, by the RFC that JSON Schema names for each.
 
 A format is enforced, never taken as a mere annotation; one that is not here is refused by name. Narrower than its RFC are
-`time` and `date-time` (a leap second only where the offset is zero, at most 12 digits of a second), `hostname` (no
-A-labels `xn--`, at most five labels, all but the first of 40 characters) and `duration` (at most nine digits each). Called by `shapes`.
+`time` and `date-time` (a leap second only where the offset is zero) and
+`hostname` (no A-labels `xn--`, at most five labels, all but the first of 40 characters). Called by `shapes`.
 """
 
 from functools import cache
@@ -22,11 +22,11 @@ _DATE: Final = (
 )
 _OFFSET: Final = r"([Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)"
 _TIME: Final = (
-    rf"(([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{{1,12}})?{_OFFSET}|23:59:60(\.\d{{1,12}})?([Zz]|[+-]00:00))"
+    rf"(([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d+)?{_OFFSET}|23:59:60(\.\d+)?([Zz]|[+-]00:00))"
 )
-_DURATION_TIME: Final = r"T(\d{1,9}H(\d{1,9}M(\d{1,9}S)?)?|\d{1,9}M(\d{1,9}S)?|\d{1,9}S)"
-_DURATION_DATE: Final = r"(\d{1,9}Y(\d{1,9}M(\d{1,9}D)?)?|\d{1,9}M(\d{1,9}D)?|\d{1,9}D)"
-_DURATION: Final = rf"P(\d{{1,9}}W|{_DURATION_DATE}({_DURATION_TIME})?|{_DURATION_TIME})"
+_DURATION_TIME: Final = r"T(\d+H(\d+M(\d+S)?)?|\d+M(\d+S)?|\d+S)"
+_DURATION_DATE: Final = r"(\d+Y(\d+M(\d+D)?)?|\d+M(\d+D)?|\d+D)"
+_DURATION: Final = rf"P(\d+W|{_DURATION_DATE}({_DURATION_TIME})?|{_DURATION_TIME})"
 _HEX: Final = "[0-9A-Fa-f]"
 _BYTE: Final = r"(\d|[1-9]\d|1\d\d|2[0-4]\d|25[0-5])"
 _IPV4: Final = rf"{_BYTE}(\.{_BYTE}){{3}}"

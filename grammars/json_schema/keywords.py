@@ -46,6 +46,9 @@ SINGLE: Final = frozenset(
 LISTS: Final = frozenset("allOf anyOf oneOf prefixItems items".split())
 MAPS: Final = frozenset("properties patternProperties $defs definitions dependentSchemas dependencies".split())
 
+# Assertions there, where a reader may check them; annotations in 2020-12.
+ASSERTED_IN_DRAFT_7: Final = frozenset({"contentEncoding", "contentMediaType"})
+
 _COUNTS: Final = frozenset(
     "minLength maxLength minItems maxItems minContains maxContains minProperties maxProperties".split()
 )
@@ -63,6 +66,8 @@ def check(schema: Mapping[str, object], pointer: str, is_draft_7: bool) -> None:
             raise SchemaUnsupported(name, pointer, REFUSED[name])
         if is_draft_7 and name in NOT_IN_DRAFT_7:
             raise SchemaUnsupported(name, pointer, "draft 7 does not know it; name draft 2020-12 in $schema")
+        if is_draft_7 and name in ASSERTED_IN_DRAFT_7:
+            raise SchemaUnsupported(name, pointer, "what a string encodes can not be enforced")
         if name not in ANNOTATIONS and name not in SUPPORTED and not name.startswith("x-"):
             raise SchemaUnsupported(name, pointer, "no such keyword is known")
         fault = _fault(name, value)

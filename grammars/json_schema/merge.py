@@ -84,8 +84,11 @@ class Merger:
         if isinstance(schema, bool):
             return ((),) if schema else ()
         is_draft_7 = self.document.is_draft_7
-        keywords.check({"$ref": schema["$ref"]} if is_draft_7 and "$ref" in schema else schema, place.pointer, is_draft_7)
-        if is_draft_7 and "$ref" in schema:
+        is_reference = is_draft_7 and "$ref" in schema  # whatever stands beside it is ignored there
+        if not place.is_own:
+            checked = {"$ref": schema["$ref"]} if is_reference else schema
+            keywords.check(checked, place.pointer, is_draft_7)
+        if is_reference:
             return self._of(self.document.target(place, str(schema["$ref"])), path)
         constrains = any(name not in keywords.ANNOTATIONS and name not in _APPLICATORS for name in schema)
         ways: Ways = ((place,),) if constrains and types_in(schema) else () if constrains else ((),)

@@ -17,6 +17,20 @@ NOT_IN: Final = "!notIn"
 NOT_PATTERN: Final = "!notPattern"
 OWN: Final = frozenset({NOT_IN, NOT_PATTERN})
 
+# The type that a bound speaks of, the bound on the other side, and by how much a count is away from it.
+_OPPOSITES: Final[dict[str, tuple[str, str, int]]] = {
+    "minimum": ("number", "exclusiveMaximum", 0),
+    "maximum": ("number", "exclusiveMinimum", 0),
+    "exclusiveMinimum": ("number", "maximum", 0),
+    "exclusiveMaximum": ("number", "minimum", 0),
+    "minLength": ("string", "maxLength", -1),
+    "maxLength": ("string", "minLength", 1),
+    "minItems": ("array", "maxItems", -1),
+    "maxItems": ("array", "minItems", 1),
+    "minProperties": ("object", "maxProperties", -1),
+    "maxProperties": ("object", "minProperties", 1),
+}
+
 
 def negation(schema: Mapping[str, object] | bool) -> Schemas | None:
     """Schemas of which one holds exactly where the given one does not; None where we do not know them."""
@@ -33,6 +47,9 @@ def negation(schema: Mapping[str, object] | bool) -> Schemas | None:
 
 def _of_keyword(schema: Mapping[str, object], name: str) -> Schemas | None:
     value = schema[name]
+    if name in _OPPOSITES and isinstance(value, int | float):
+        kind, opposite, shift = _OPPOSITES[name]
+        return [{"type": kind, opposite: value + shift}] if value + shift >= 0 or not shift else []
     match name:
         case "type":
             left = ALL_TYPES - types_in({"type": value})

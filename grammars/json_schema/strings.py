@@ -13,6 +13,7 @@ from grammars.automaton_rules import Spell, write
 from grammars.errors import AutomatonTooLarge, SchemaUnsupported
 from grammars.json_schema.children import has
 from grammars.json_schema.document import Place
+from grammars.regex_tree import any_of
 from grammars.rules import Alternative, Ref, Rules
 from grammars.spelling import ANY, Ranges, char_class, in_json, literal, minus
 
@@ -45,8 +46,10 @@ class Strings:
     def name(self, language: Language, taken: Sequence[str], place: Place | None) -> Ref:
         """A property's name other than those taken, with its colon."""
         end = literal('": ')
-        if not taken or not language.is_free or language.min_length or language.max_length is not None:
+        if not taken:
             return self._string("name", language, place, end)
+        if language != Language():
+            return self._string("name", language.also(Language(not_whole=(any_of(taken),))), place, end)
         start = self._rules.reserve("name")
         self._rules.define(start, (QUOTE, self._other_than("", sorted(taken), end)))
         return start
