@@ -5,42 +5,23 @@ not, bounds on the length, multiples of a number. The product is built state by 
 what no text reaches, and limits end it early. Called by `regex` and `json_schema`; `automaton_rules` prints it.
 """
 
-from bisect import bisect_right
-from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, Protocol, TypeAlias
+from itertools import pairwise
+from typing import Final, TypeAlias
 
 from grammars.decimal_machines import Decimals, Multiple, Range
 from grammars.errors import AutomatonTooLarge
-from grammars.regex_tree import ANYTHING, Chars, Choice, Concat, End, Node, Repeat, Start
+from grammars.machines import DEAD, Expression, Length, Machine, Not, State
+from grammars.regex_tree import ANYTHING, Concat, Node
 from grammars.spelling import FIRST_SURROGATE, LAST_SURROGATE, MAX_POINT, Ranges, union
 
 MAX_STATES: Final = 4_000  # of the product
 MAX_STEPS: Final = 60_000  # transitions looked at
-MAX_NFA: Final = 8_000  # states of one expression
 
-State: TypeAlias = Hashable
 _Row: TypeAlias = dict[int, int]  # next state -> the classes of characters that lead there, one bit each
 _ROUNDS: Final = 12  # of merging states that behave alike
-_DEAD: Final = None
-_AT_START: Final = -1  # beside an expression's states, before the first character
-
-
-class Machine(Protocol):
-    """One condition on texts. Its states are hashable; None is the state from which nothing is accepted."""
-
-    @property
-    def cuts(self) -> frozenset[int]:
-        """Code points at which the machine may begin to behave otherwise."""
-
-    @property
-    def start(self) -> State: ...
-
-    def step(self, state: State, point: int) -> State: ...
-
-    def accepts(self, state: State) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +81,7 @@ def _runs(machine: Machine, text: str) -> bool:
     state = machine.start
     for character in text:
         state = machine.step(state, ord(character))
-        if state is _DEAD:
+        if state is DEAD:
             return False
     return machine.accepts(state)
 
@@ -153,7 +134,7 @@ def _step(machines: Sequence[Machine], states: tuple[State, ...], point: int) ->
     target: list[State] = []
     for machine, state in zip(machines, states, strict=True):
         stepped = machine.step(state, point)
-        if stepped is _DEAD:
+        if stepped is DEAD:
             return None
         target.append(stepped)
     return tuple(target)
@@ -162,7 +143,7 @@ def _step(machines: Sequence[Machine], states: tuple[State, ...], point: int) ->
 def _classes(cuts: Iterable[int]) -> list[tuple[int, int]]:
     """Ranges inside which no machine tells two characters apart; surrogates are in none."""
     bounds = sorted({*cuts, 0, FIRST_SURROGATE, LAST_SURROGATE + 1, MAX_POINT + 1})
-    pairs = zip(bounds, bounds[1:], strict=False)
+    pairs = pairwise(bounds)
     return [(low, high - 1) for low, high in pairs if not FIRST_SURROGATE <= low <= LAST_SURROGATE]
 
 
@@ -176,7 +157,9 @@ def _reduced(accepting: list[bool], rows: list[_Row], classes: list[tuple[int, i
     merged = {state: state for state in live}
     for _round in range(_ROUNDS):
         seen: dict[tuple[bool, frozenset[tuple[int, int]]], int] = {}
-        moved = {s: seen.setdefault((accepting[s], frozenset(rows[s].items())), s) for s in sorted(set(merged.values()))}
+        moved = {
+            s: seen.setdefault((accepting[s], frozenset(rows[s].items())), s) for s in sorted(set(merged.values()))
+        }
         if len(seen) == len(moved):
             break
         merged = {state: moved[target] for state, target in merged.items()}
@@ -211,168 +194,3 @@ def _live(accepting: list[bool], edges: list[_Row]) -> set[int]:
                 live.add(source)
                 waiting.append(source)
     return live
-
-
-class Expression:
-    """An expression as Thompson's automaton, run as sets of its states."""
-
-    def __init__(self, node: Node) -> None:
-        self._free: list[list[int]] = []  # by state: states reached without a character
-        self._start_only: list[list[int]] = []  # and only at the beginning of the text
-        self._end_only: list[list[int]] = []  # and only at its end
-        self._moves: list[tuple[Ranges, int] | None] = []
-        first, self._last = self._build(node)
-        self.start: State = self._closure((first,), self._free, self._start_only) | {_AT_START}
-        self.cuts = frozenset(
-            cut for move in self._moves if move for low, high in move[0] for cut in (low, high + 1)
-        )
-        self._rows: dict[State, tuple[list[int], list[State]]] = {}
-        self._closures: dict[frozenset[int], State] = {}
-
-    @staticmethod
-    @lru_cache(maxsize=512)
-    def of(node: Node) -> "Expression":
-        return Expression(node)
-
-    def step(self, state: State, point: int) -> State:
-        assert isinstance(state, frozenset)
-        if state not in self._rows:
-            if len(self._rows) > MAX_STATES:
-                self._rows.clear()
-            self._rows[state] = self._row(state)
-        firsts, targets = self._rows[state]
-        return targets[bisect_right(firsts, point) - 1]
-
-    def _row(self, state: frozenset[int]) -> tuple[list[int], list[State]]:
-        """Where the characters begin that lead elsewhere, in order, and where they lead."""
-        moves = [move for inner in state if inner != _AT_START and (move := self._moves[inner])]
-        opening: dict[int, list[int]] = {0: []}
-        for ranges, target in moves:
-            for low, high in ranges:
-                opening.setdefault(low, []).append(target)
-                opening.setdefault(high + 1, []).append(~target)  # its end
-        open_now: Counter[int] = Counter()
-        firsts = sorted(opening)
-        targets: list[State] = []
-        for first in firsts:
-            for target in opening[first]:
-                open_now[max(target, ~target)] += 1 if target >= 0 else -1
-            reached = frozenset(target for target, count in open_now.items() if count)
-            if reached not in self._closures:
-                self._closures[reached] = self._closure(reached, self._free) if reached else _DEAD
-            targets.append(self._closures[reached])
-        return firsts, targets
-
-    def accepts(self, state: State) -> bool:
-        assert isinstance(state, frozenset)
-        if self._last in state:
-            return True
-        # An empty text is at its beginning and at its end at once.
-        at_start = (self._start_only,) if _AT_START in state else ()
-        return self._last in self._closure(state - {_AT_START}, self._free, self._end_only, *at_start)
-
-    def _closure(self, states: Iterable[int], *tables: list[list[int]]) -> frozenset[int]:
-        found = set(states)
-        waiting = list(found)
-        while waiting:
-            state = waiting.pop()
-            for table in tables:
-                for target in table[state]:
-                    if target not in found:
-                        found.add(target)
-                        waiting.append(target)
-        # Only states that read a character, guard the end or accept tell sets apart.
-        return frozenset(s for s in found if self._moves[s] or self._end_only[s] or s == self._last)
-
-    def _state(self) -> int:
-        if len(self._free) == MAX_NFA:
-            raise AutomatonTooLarge("positions", MAX_NFA)
-        for table in (self._free, self._start_only, self._end_only):
-            table.append([])
-        self._moves.append(None)
-        return len(self._free) - 1
-
-    def _build(self, node: Node) -> tuple[int, int]:
-        """The first and the last state of a part."""
-        match node:
-            case Repeat():
-                return self._repeat(node)
-            case Concat():
-                first = last = self._state()
-                for part in node.parts:
-                    begin, end = self._build(part)
-                    self._free[last].append(begin)
-                    last = end
-                return first, last
-        first, last = self._state(), self._state()
-        match node:
-            case Chars():
-                self._moves[first] = (node.ranges, last)
-            case Choice():
-                for option in node.options:
-                    begin, end = self._build(option)
-                    self._free[first].append(begin)
-                    self._free[end].append(last)
-            case Start():
-                self._start_only[first].append(last)
-            case End():
-                self._end_only[first].append(last)
-        return first, last
-
-    def _repeat(self, node: Repeat) -> tuple[int, int]:
-        first = last = self._state()
-        exits = []
-        for count in range(node.low if node.high is None else node.high):
-            if count >= node.low:
-                exits.append(last)
-            begin, end = self._build(node.part)
-            self._free[last].append(begin)
-            last = end
-        if node.high is None:
-            begin, end = self._build(node.part)
-            loop = self._state()
-            self._free[last].append(loop)
-            self._free[loop].append(begin)
-            self._free[end].append(loop)
-            last = loop
-        # A state of its own, since the part's last one may lead back into the part.
-        final = self._state()
-        for state in (*exits, last):
-            self._free[state].append(final)
-        return first, final
-
-
-class Not:
-    """Accepts what the machine does not."""
-
-    def __init__(self, machine: Machine) -> None:
-        self._machine = machine
-        self.cuts = machine.cuts
-        self.start: State = (machine.start,)
-
-    def step(self, state: State, point: int) -> State:
-        assert isinstance(state, tuple)
-        return (_DEAD if state[0] is _DEAD else self._machine.step(state[0], point),)
-
-    def accepts(self, state: State) -> bool:
-        assert isinstance(state, tuple)
-        return state[0] is _DEAD or not self._machine.accepts(state[0])
-
-
-class Length:
-    """Accepts texts of `low` to `high` characters; counts no further than it has to."""
-
-    def __init__(self, low: int, high: int | None) -> None:
-        self._low, self._high = low, high
-        self.cuts: frozenset[int] = frozenset()
-        self.start: State = 0
-
-    def step(self, state: State, _point: int) -> State:
-        assert isinstance(state, int)
-        if self._high is None:
-            return min(state + 1, self._low)
-        return state + 1 if state < self._high else _DEAD
-
-    def accepts(self, state: State) -> bool:
-        assert isinstance(state, int)
-        return state >= self._low

@@ -41,13 +41,13 @@ class _Progress(NamedTuple):
 
     is_negative: bool
     phase: str  # sign, zero, whole, point, places
-    count: int  # digits in this phase, as far as they matter
+    digits: int  # how many in this phase, as far as they matter
     low: int
     high: int
 
 
 class Range:
-    """Accepts the numbers of a range. The start is None-free: ("", ...) would be no number."""
+    """Accepts the numbers of a range."""
 
     def __init__(self, decimals: Decimals) -> None:
         self._of = decimals
@@ -96,9 +96,9 @@ class Range:
             if ended is None:
                 return False
             state = ended
-        if low and (state.low < 0 or (state.low == 0 and (low.is_open or _rest(low, state.count)))):
+        if low and (state.low < 0 or (state.low == 0 and (low.is_open or _rest(low, state.digits)))):
             return False
-        return not (high and (state.high > 0 or (state.high == 0 and high.is_open and not _rest(high, state.count))))
+        return not (high and (state.high > 0 or (state.high == 0 and high.is_open and not _rest(high, state.digits))))
 
     def _first(self, is_negative: bool, digit: str) -> Hashable:
         start = _Progress(is_negative, "whole", 0, 0, 0)
@@ -106,14 +106,14 @@ class Range:
         return state._replace(phase="zero") if digit == "0" and isinstance(state, _Progress) else state
 
     def _whole(self, state: _Progress, digit: str) -> Hashable:
-        count = state.count + 1
+        count = state.digits + 1
         if self._of.max_digits is not None and count > self._of.max_digits:
             return None
         low, high = self._bounds[state.is_negative]
         if high and (count > len(high.whole)):
             return None
         sides = [
-            side or (_compare(digit, bound.whole[state.count]) if bound and state.count < len(bound.whole) else 0)
+            side or (_compare(digit, bound.whole[state.digits]) if bound and state.digits < len(bound.whole) else 0)
             for side, bound in ((state.low, low), (state.high, high))
         ]
         if low and count > len(low.whole):
@@ -130,25 +130,25 @@ class Range:
     def _at_point(self, state: _Progress) -> _Progress | None:
         """The whole part is complete: a shorter one is smaller."""
         low, high = self._bounds[state.is_negative]
-        first = -1 if low and state.count < len(low.whole) else state.low
-        second = -1 if high and state.count < len(high.whole) else state.high
+        first = -1 if low and state.digits < len(low.whole) else state.low
+        second = -1 if high and state.digits < len(high.whole) else state.high
         if low and first < 0:
             return None
         return _Progress(state.is_negative, "places", 0, first if low else 1, second if high else -1)
 
     def _place(self, state: _Progress, digit: str) -> Hashable:
-        if state.count == self._of.max_places:
+        if state.digits == self._of.max_places:
             return None
         low, high = self._bounds[state.is_negative]
         sides = [
-            side or _compare(digit, bound.places[state.count] if state.count < len(bound.places) else "0")
+            side or _compare(digit, bound.places[state.digits] if state.digits < len(bound.places) else "0")
             if bound
             else side
             for side, bound in ((state.low, low), (state.high, high))
         ]
         if (low and sides[0] < 0) or (high and sides[1] > 0):
             return None
-        return _Progress(state.is_negative, "places", state.count + 1, *sides)
+        return _Progress(state.is_negative, "places", state.digits + 1, *sides)
 
 
 def _bound(value: Fraction | None, is_open: bool) -> _Bound | None:
@@ -202,4 +202,6 @@ class Multiple:
     def accepts(self, state: Hashable) -> bool:
         assert isinstance(state, tuple)
         remainder, places = state
-        return int(remainder) * 10 ** (self._k - (places or 0)) % self._p == 0
+        assert isinstance(remainder, int)
+        missing = self._k - (places or 0)
+        return (remainder * pow(10, missing)) % self._p == 0

@@ -22,7 +22,7 @@ from engine.errors import (
     SamplingInvalid,
     TooManyExperts,
 )
-from grammars.errors import GrammarError, GrammarUnknown
+from grammars.errors import GrammarError, GrammarUnknown, RegexUnsupported, SchemaUnsupported
 from router.errors import RouterError
 from server.schemas import ErrorBody, ErrorDetail
 from server.settings import ServerError
@@ -55,6 +55,8 @@ FAULTS: dict[type[Exception], Fault] = {
     StoreFull: Fault(503, "overloaded_error", "host_memory_full", "experts", is_temporary=True),
     StoreError: _OURS,
     GrammarUnknown: Fault(400, _INVALID, "grammar_unknown", "grammar"),
+    RegexUnsupported: Fault(400, _INVALID, "regex_unsupported", "grammar"),
+    SchemaUnsupported: Fault(400, _INVALID, "schema_unsupported", "grammar"),
     GrammarError: _OURS,
     LogitsInvalid: Fault(503, "server_error", "logits_invalid"),
     EngineOverloaded: Fault(429, "rate_limit_error", "overloaded", is_temporary=True),

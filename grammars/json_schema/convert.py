@@ -14,8 +14,8 @@ from grammars.json_schema.disjoint import are_disjoint
 from grammars.json_schema.document import Document, Draft, Node, Place
 from grammars.json_schema.fields import Object
 from grammars.json_schema.merge import Merger
-from grammars.json_schema.numbers import common, language
 from grammars.json_schema.objects import write_object
+from grammars.json_schema.ranges import common, language
 from grammars.json_schema.shapes import Array, Number, Shape, Text, Values, shapes
 from grammars.json_schema.strings import Strings
 from grammars.json_schema.values import written

@@ -5,7 +5,6 @@ A proof may fail where there is one to be found; then the schema is refused. Cal
 
 from typing import Final
 
-
 from grammars.json_schema.children import item_node, keyword, property_node
 from grammars.json_schema.document import Node
 from grammars.json_schema.fields import Object, is_empty
@@ -63,7 +62,9 @@ def _arrays_disjoint(merger: Merger, left: tuple[Node, Array], right: tuple[Node
             return True
     both = max(left[1].low, right[1].low)
     length = max(len(left[1].prefix), len(right[1].prefix)) + 1
-    nodes = [[item_node(merger.document, way, index) for way in (left[0], right[0])] for index in range(min(both, length))]
+    nodes = [
+        [item_node(merger.document, way, index) for way in (left[0], right[0])] for index in range(min(both, length))
+    ]
     return any(are_disjoint(merger, merger.ways(one), merger.ways(other), depth + 1) for one, other in nodes)
 
 
@@ -84,5 +85,3 @@ def _objects_disjoint(merger: Merger, left: tuple[Node, Object], right: tuple[No
 def _admits_name(merger: Merger, way: Node, name: str) -> bool:
     owners = (place for place in way if keyword(place, "propertyNames") is not None)
     return all(accepts(merger, merger.child(place, "propertyNames"), name) for place in owners)
-
-

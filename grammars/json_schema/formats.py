@@ -1,8 +1,8 @@
 """The formats of strings as regular expressions, by the RFC that JSON Schema names for each.
 
-A format is enforced, never taken as a mere annotation; one that is not here is refused by name. Narrower than its RFC are
-`time` and `date-time` (a leap second only where the offset is zero) and
-`hostname` (no A-labels `xn--`, at most five labels, all but the first of 40 characters). Called by `shapes`.
+A format is enforced, never taken as a mere annotation; one that is not here is refused by name. Narrower than
+its RFC are `time` and `date-time` (a leap second only where the offset is zero) and `hostname` (no A-labels
+`xn--`, at most five labels, all but the first of at most 40 characters). Called by `texts`.
 """
 
 from functools import cache
@@ -21,9 +21,7 @@ _DATE: Final = (
     rf"|{_LEAP_YEAR}-02-29)"
 )
 _OFFSET: Final = r"([Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)"
-_TIME: Final = (
-    rf"(([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d+)?{_OFFSET}|23:59:60(\.\d+)?([Zz]|[+-]00:00))"
-)
+_TIME: Final = rf"(([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d+)?{_OFFSET}|23:59:60(\.\d+)?([Zz]|[+-]00:00))"
 _DURATION_TIME: Final = r"T(\d+H(\d+M(\d+S)?)?|\d+M(\d+S)?|\d+S)"
 _DURATION_DATE: Final = r"(\d+Y(\d+M(\d+D)?)?|\d+M(\d+D)?|\d+D)"
 _DURATION: Final = rf"P(\d+W|{_DURATION_DATE}({_DURATION_TIME})?|{_DURATION_TIME})"
@@ -46,9 +44,7 @@ _IPV6: Final = "({})".format(
 _LABEL: Final = "[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?"
 _ATOM: Final = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _QUOTED: Final = r'"([ !#-\[\]-~]|\\[ -~])*"'
-_EMAIL: Final = (
-    rf"({_ATOM}(\.{_ATOM})*|{_QUOTED})@({_LABEL}(\.{_LABEL})*|\[({_IPV4}|IPv6:{_IPV6})\])"
-)
+_EMAIL: Final = rf"({_ATOM}(\.{_ATOM})*|{_QUOTED})@({_LABEL}(\.{_LABEL})*|\[({_IPV4}|IPv6:{_IPV6})\])"
 _ESCAPED: Final = f"%{_HEX}{{2}}"
 _PCHAR: Final = rf"([A-Za-z0-9._~!$&'()*+,;=:@-]|{_ESCAPED})"
 _AUTHORITY: Final = (
@@ -70,7 +66,7 @@ _PATTERNS: Final = {
     "ipv4": _IPV4,
     "ipv6": _IPV6,
     "email": _EMAIL,
-    "hostname": rf"[A-Za-z0-9-]{{1,63}}(\.[A-Za-z0-9-]{{1,40}}){{0,4}}",
+    "hostname": r"[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,40}){0,4}",
     "uri": rf"{_SCHEME}:{_HIER}{_PCHAR}+{_SEGMENTS}|){_REST}",
     "json-pointer": _POINTER,
     "relative-json-pointer": rf"(0|[1-9]\d*)(#|{_POINTER})",

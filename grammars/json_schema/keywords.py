@@ -34,7 +34,8 @@ REFUSED: Final = {
 # What a draft does not know it ignores; so do not take it for a constraint, and do not drop it either.
 NOT_IN_DRAFT_7: Final = frozenset(
     """
-    prefixItems dependentRequired dependentSchemas unevaluatedItems unevaluatedProperties minContains maxContains $anchor
+    prefixItems dependentRequired dependentSchemas unevaluatedItems unevaluatedProperties minContains maxContains
+    $anchor
     """.split()
 )
 SINGLE: Final = frozenset(

@@ -91,4 +91,3 @@ def _object_fits(merger: Merger, place: Place, value: dict[str, object]) -> bool
 def _count_fits(place: Place, count: int, least: str, most: str) -> bool:
     low, high = keyword(place, least), keyword(place, most)
     return (low is None or count >= low) and (high is None or count <= high)  # type: ignore[operator]
-

@@ -1,7 +1,7 @@
 """Schemas without applicators: every way to satisfy a schema as a set of plain schemas that hold at once.
 
-`$ref` and `allOf` add to the set, `anyOf`, `oneOf`, `if` and dependencies multiply the ways. Ways whose types exclude one
-another are dropped at once. Called by `shapes`, `members` and `disjoint`.
+`$ref` and `allOf` add to the set, `anyOf`, `oneOf`, `if` and dependencies multiply the ways. Ways whose types
+exclude one another are dropped at once. Called by `shapes`, `members` and `disjoint`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -74,7 +74,9 @@ class Merger:
         if place in path:
             raise SchemaUnsupported("$ref", place.pointer, "it refers to itself without going into the value")
         if len(path) == MAX_CHAIN:
-            raise SchemaUnsupported("$ref", place.pointer, f"more than {MAX_CHAIN} schemas refer to one another in a row")
+            raise SchemaUnsupported(
+                "$ref", place.pointer, f"more than {MAX_CHAIN} schemas refer to one another in a row"
+            )
         if place not in self._of_place:
             self._of_place[place] = self._expand(place, (*path, place))
         return self._of_place[place]
@@ -96,7 +98,7 @@ class Merger:
             for options in self._options(place, schema, name):
                 ways = self._product(ways, self._any(options, path), place)
             if name == "oneOf":
-                self._check_one_of(place, schema, ways, path)
+                self._check_one_of(place, schema, path)
         return ways
 
     def _any(self, options: Sequence[Node], path: tuple[Place, ...]) -> Ways:
@@ -150,7 +152,7 @@ class Merger:
         without = self.document.graft(f"{pointer}/absent", absent)
         return [(present, *rest), (without,), (self.document.graft(f"{pointer}/other", _NON_OBJECTS),)]
 
-    def _check_one_of(self, place: Place, schema: Mapping[str, object], ways: Ways, path: tuple[Place, ...]) -> None:
+    def _check_one_of(self, place: Place, schema: Mapping[str, object], path: tuple[Place, ...]) -> None:
         options = schema["oneOf"]
         assert isinstance(options, list)
         beside = {name: value for name, value in schema.items() if name not in _APPLICATORS}

@@ -127,14 +127,14 @@ def _numbers(way: Node, types: frozenset[str]) -> Iterable[Number]:
     high, high_is_open = min(highs, key=lambda bound: (bound[0], not bound[1]), default=(None, False))
     if low is not None and high is not None and (low > high or (low == high and (low_is_open or high_is_open))):
         return
-    place = _first(way, "multipleOf", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
+    blamed = _first(way, "multipleOf", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
     if "integer" not in types:
         raise SchemaUnsupported("not", _pointer(way), "numbers that are no integers can not be told apart")
     steps = _bounds(way, "multipleOf")
     step = steps[0] if steps else None
     for other in steps[1:]:
         step = _common_multiple(step or other, other)
-    yield Number(low, high, low_is_open, high_is_open, "fraction" not in types, step, place)
+    yield Number(low, high, low_is_open, high_is_open, "fraction" not in types, step, blamed)
 
 
 def _pointer(way: Node) -> str:
@@ -173,8 +173,8 @@ def _contained(place: Place) -> tuple[int, int | None]:
     if schema is not True and schema != {}:
         raise SchemaUnsupported("contains", place.pointer, "only counting all items is supported")
     (least,) = _bounds((place,), "minContains") or [Fraction(1)]
-    (most,) = _bounds((place,), "maxContains") or [None]
-    return int(least), None if most is None else int(most)
+    most = _bounds((place,), "maxContains")
+    return int(least), int(most[0]) if most else None
 
 
 def _unique(merger: Merger, owner: Place, prefix: tuple[Node, ...], rest: Node) -> tuple[str, ...]:

@@ -1,11 +1,11 @@
 """Strings and names of properties as GBNF.
 
-A string without pattern may use every escape of JSON. Where characters are told apart, each is written in one way only: raw,
-or by its short escape; else an escaped `a` would pass where `a` is excluded. Called by `convert`, `objects` and `arrays`.
+A string without pattern may use every escape of JSON. Where characters are told apart, each is written in one way
+only: raw, or by its short escape; else an escaped `a` would pass where `a` is excluded. Called by `convert` and
+`objects`.
 """
 
 from collections.abc import Callable, Sequence
-from os.path import commonprefix
 from typing import Final
 
 from grammars.automaton import Automaton, Language, automaton
@@ -24,7 +24,7 @@ QUOTE: Final = '"\\""'
 _RAW: Final[Ranges] = minus(ANY, ((0, 0x1F), (0x22, 0x22), (0x5C, 0x5C)))
 _HEX: Final = "[0-9A-Fa-f]"
 _UNIT: Final = (
-    f'[0-9A-CE-Fa-ce-f] {_HEX} {_HEX} {_HEX} | [Dd] ([0-7] {_HEX} {_HEX} '
+    f"[0-9A-CE-Fa-ce-f] {_HEX} {_HEX} {_HEX} | [Dd] ([0-7] {_HEX} {_HEX} "
     f'| [89ABab] {_HEX} {_HEX} "\\\\u" [Dd] [C-Fc-f] {_HEX} {_HEX})'
 )
 # One escape for what can not stand raw.
@@ -66,7 +66,7 @@ class Strings:
             options: list[Alternative] = []
             for first in dict.fromkeys(text[:1] for text in group):
                 members = [text for text in group if text[:1] == first]
-                prefix = commonprefix(members) if first else ""
+                prefix = _common_beginning(members[0], members[-1])
                 if len(members) == 1:
                     options.append((literal(members[0]),) if first else ())
                 else:
@@ -135,10 +135,10 @@ class Strings:
                 options.extend((spelled, child) for spelled in in_json(((point, point),)))
             others = minus(ANY, tuple((point, point) for point in points))
             is_plain = all(minus(((point, point),), _RAW) == () for point in points)
-            spellings = [(char_class(minus(others, minus(ANY, _RAW))),), (self._escape(),)] if is_plain else [
-                (spelled,) for spelled in in_json(others)
-            ]
-            options.extend((*spelled, rest) for spelled in spellings)
+            others_spelled: list[Alternative] = [(spelled,) for spelled in in_json(others)]
+            if is_plain:  # all escapes at once
+                others_spelled = [(char_class(minus(others, minus(ANY, _RAW))),), (self._escape(),)]
+            options.extend((*spelled, rest) for spelled in others_spelled)
             self._rules.define(ref, *options)
         return start
 
@@ -148,6 +148,12 @@ class Strings:
     def _rest(self, end: str) -> Ref:
         char = self._char(0, None)
         return Ref("name-rest") if "name-rest" in self._rules else self._rules.add("name-rest", (char, end))
+
+
+def _common_beginning(one: str, other: str) -> str:
+    """Of the first and the last text of a sorted group it is that of all."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return one[: next((at for at, (left, right) in pairs if left != right), min(len(one), len(other)))]
 
 
 def _plain(ranges: Ranges) -> list[str]:

@@ -58,12 +58,13 @@ def types_in(schema: Mapping[str, object]) -> frozenset[str]:
     types = ALL_TYPES
     if "type" in schema:
         named = schema["type"]
-        names = named if isinstance(named, list) else [named]
+        names: list[str] = named if isinstance(named, list) else [str(named)]
         types = frozenset(t for name in names for t in (("integer", "fraction") if name == "number" else (name,)))
     if "const" in schema:
         types &= {type_of(schema["const"])}
-    if isinstance(schema.get("enum"), list):
-        types &= {type_of(value) for value in schema["enum"]}  # type: ignore[attr-defined]
+    values = schema.get("enum")
+    if isinstance(values, list):
+        types &= {type_of(value) for value in values}
     return types
 
 

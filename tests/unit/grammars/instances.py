@@ -1,4 +1,4 @@
-"""Every way in which a grammar of a schema may write a JSON value: its properties in some order, its numbers in some form."""
+"""The ways to write a JSON value: its properties in some order, its numbers in some form."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping

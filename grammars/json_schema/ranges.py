@@ -62,7 +62,9 @@ def _step(shape: Number, step: Fraction) -> tuple[int, int]:
     k = _places(step)
     p = step * 10**k
     if k > MAX_PLACES or p > MAX_STEP:
-        reason = f"{float(step)} has more than {MAX_PLACES} digits after the point or is more than {MAX_STEP:,} of its units"
+        reason = (
+            f"{float(step)} has more than {MAX_PLACES} digits after the point or is more than {MAX_STEP:,} of its units"
+        )
         raise SchemaUnsupported("multipleOf", shape.place.pointer if shape.place else "#", reason)
     return int(p), k
 
