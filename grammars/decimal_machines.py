@@ -202,6 +202,5 @@ class Multiple:
     def accepts(self, state: Hashable) -> bool:
         assert isinstance(state, tuple)
         remainder, places = state
-        assert isinstance(remainder, int)
         missing = self._k - (places or 0)
-        return (remainder * pow(10, missing)) % self._p == 0
+        return bool(remainder * 10**missing % self._p == 0)
