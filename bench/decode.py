@@ -1,4 +1,4 @@
-"""How fast it decodes: `python -m bench.decode BASE [--quantization int8,bf16] [--llama-bench PATH] ...`.
+"""How fast it decodes: `python -m bench.decode BASE [--quantization int8,int4] [--llama-bench PATH] ...`.
 
 Question: how many tokens per second does one stream get after a prompt of 256 tokens, and ten rows together after
 prompts of 1,024, without adapters and with ten different ones? Prefill is not counted: the clock runs while all rows

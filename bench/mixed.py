@@ -1,9 +1,9 @@
-"""Ten clients with ten experts at once: `python -m bench.mixed BASE [--llama-server PATH] [--transformers]`.
+"""Ten clients with ten experts at once: `python -m bench.mixed BASE [--quantization int8,int4] [--llama-server PATH]`.
 
 Question: ten clients ask as fast as they are answered, each with an expert of its own, 128 prompt tokens and 128 of
 output. How many generated tokens per second are that in all, prefill counted, beside the base alone, beside
 llama-server with ten LoRAs and beside transformers with PEFT? llama.cpp runs LoRA alone, so its ten LoRAs are a row of
-ours as well. Also: how much memory, and how long until ready.
+ours as well. Also: how much memory, and how long until ready (the JSON line says it of the first quantization).
 """
 
 import argparse
@@ -11,6 +11,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from bench import options
@@ -47,9 +48,9 @@ def make_cases(args: argparse.Namespace) -> dict[str, Case]:
     }
 
 
-def own_figures(args: argparse.Namespace, run: EngineRun) -> list[Figure]:
+def own_figures(quantization: str, run: EngineRun) -> list[Figure]:
     return [
-        Figure(row.replace("ours", f"ours {args.quantization}"), tuple(map(throughput, run.traces[name])))
+        Figure(row.replace("ours", f"ours {quantization}"), tuple(map(throughput, run.traces[name])))
         for name, row in OWN_ROWS.items()
     ]
 
@@ -79,14 +80,15 @@ def transformers_figure(args: argparse.Namespace) -> Figure:
     return Figure(TRANSFORMERS_ROW, (speed,), note)
 
 
-def memory_line(run: EngineRun) -> str:
+def memory_line(quantization: str, run: EngineRun) -> str:
     mib = {kind: held / 2**20 for kind, held in run.memory_bytes.items()}
     parts = ", ".join(f"{kind} {held:.0f}" for kind, held in mib.items())
     said = f"the engine says {sum(mib.values()):.0f} ({parts})"
     libraries = run.library_bytes / 2**20
     own = run.rss_bytes / 2**20 - libraries
     return (
-        f"Memory with the ten: {own:.0f} MiB resident beside {libraries:.0f} of interpreter and libraries; "
+        f"Memory with the ten in {quantization}: {own:.0f} MiB resident beside {libraries:.0f} of interpreter and "
+        "libraries; "
         f"{said}, so {own / sum(mib.values()):.2f} of that is resident. "
         f"Ready {run.ready_s:.1f} s after the process began, {run.load_s:.1f} s of it loading."
     )
@@ -102,12 +104,19 @@ def main() -> None:
     args = options.parse(parser)
     args.output = args.output or (32 if args.quick else 128)
     cases = make_cases(args)
-    run = run_engine(options.engine_spec(args, args.prompt + args.output + ROOM, 10), list(cases.values()))
+    spec = options.engine_spec(args, args.prompt + args.output + ROOM, 10)
+    runs = {
+        quantization: run_engine(replace(spec, quantization=quantization), list(cases.values()))
+        for quantization in args.quantization.split(",")
+    }
+    run = next(iter(runs.values()))
     title = f"Ten clients, ten experts: {args.prompt} + {args.output} tokens, {args.threads} threads"
     memory = {"rss_bytes": run.rss_bytes, "library_bytes": run.library_bytes, "memory_bytes": run.memory_bytes}
     times = {"ready_s": round(run.ready_s, 2), "load_s": round(run.load_s, 2)}
-    figures = [*own_figures(args, run), *llama_figures(args, cases), transformers_figure(args)]
-    show("mixed", title, [figures], {**options.settings(args), **memory, **times}, memory_line(run))
+    own = [figure for quantization, run in runs.items() for figure in own_figures(quantization, run)]
+    figures = [*own, *llama_figures(args, cases), transformers_figure(args)]
+    caption = "\n".join(memory_line(quantization, run) for quantization, run in runs.items())
+    show("mixed", title, [figures], {**options.settings(args), **memory, **times}, caption)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Where a step goes: `python -m bench.steps BASE [--rows 10] [--context 192]`.
+"""Where a step goes: `python -m bench.steps BASE [--quantization int4] [--rows 10] [--context 192]`.
 
 Question: of a decoding step with one expert for each row, and of one without any, how many milliseconds are spent in
 which of the fused CPU kernels, and how many outside of them, in planning, sampling and between the calls? Medians over
@@ -22,7 +22,8 @@ from bench.mixed import BASE_ALONE, TEN, experts_of
 from bench.own import EngineClient, vocab_size
 from bench.workload import Case, Prompts, closed_loop, even_case
 from engine.config import EngineConfig
-from engine.model.native import CCache, CHeads, CInput, CMixtures, CRows, Group, Kernels, NativeTransformer
+from engine.model.native import NativeTransformer
+from engine.model.native_library import CCache, CHeads, CInput, CMixtures, CRows, Group, Kernels
 from engine.service import Engine
 
 ROOM = 64
@@ -56,7 +57,11 @@ def measure(args: argparse.Namespace, name: str) -> dict[str, float]:
     experts: Sequence[str | None] = (experts_of(args.base, name) * args.rows)[: args.rows]
     lengths = (args.context, args.output)
     case = even_case(name, Prompts(vocab_size(args.base)), experts, lengths, 1)
-    engine = Engine.load(EngineConfig(base=args.base, max_context=sum(lengths) + ROOM, max_batch=args.rows))
+    engine = Engine.load(
+        EngineConfig(
+            base=args.base, quantization=args.quantization, max_context=sum(lengths) + ROOM, max_batch=args.rows
+        )
+    )
     model = engine._loop.runner.model
     if not isinstance(model, NativeTransformer):
         raise SystemExit("the fused kernels do not serve this base on this machine")

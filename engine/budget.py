@@ -7,9 +7,9 @@ tests hold the two against each other.
 from dataclasses import dataclass, replace
 from math import isqrt, prod
 
-from engine.config import EngineConfig
+from engine.config import CPU_ONLY, EngineConfig
 from engine.errors import BudgetTooSmall
-from engine.model.config import ModelConfig, fused_kind, num_scratch_blocks
+from engine.model.config import DENSE_OUTPUTS, FOUR_BIT_GROUP, ModelConfig, fused_kind, num_scratch_blocks
 from engine.model.triton import CHUNK, COLUMNS, RANK_BLOCK, SPLITS
 
 DEFAULT_KV_BYTES = 2 << 30
@@ -165,8 +165,9 @@ def blocks_for(positions: int, block_size: int) -> int:
 
 
 def adapter_itemsize(quantization: str) -> int:
-    """Bytes of a value of the activations and, without fused kernels, of slots and KV: fp32 around int8, else bf16."""
-    return FP32 if quantization in ("int8", "fp32") else 2
+    """Bytes of a value of the activations and, without fused kernels, of slots and KV: fp32 around int8 and int4, else
+    bf16."""
+    return FP32 if quantization in (*CPU_ONLY, "fp32") else 2
 
 
 def _itemsize(config: EngineConfig) -> int:
@@ -183,6 +184,9 @@ def _linear_bytes(shape: tuple[int, int], quantization: str, fused: bool) -> int
     if quantization == "int8":
         # A scale for each output channel, and a zero point (int64) or, fused, the sum that takes its place (int32).
         return values + shape[0] * (FP32 + (FP32 if fused else 8))
+    if quantization == "int4":
+        groups = shape[0] * -(-shape[1] // FOUR_BIT_GROUP)
+        return groups * (FOUR_BIT_GROUP // 2 + 1) + shape[0] * FP32
     if quantization == "nf4":
         blocks = -(-values // 64)
         return -(-values // 2) + blocks + -(-blocks // 256) * FP32  # int8 scales, and theirs (Dettmers et al. 2023)
@@ -192,7 +196,7 @@ def _linear_bytes(shape: tuple[int, int], quantization: str, fused: bool) -> int
 def _head_bytes(config: EngineConfig, model: ModelConfig) -> int:
     """A tied head of the embedding's own dtype is the embedding; NF4 leaves the head in bf16."""
     quantization = "bf16" if config.quantization == "nf4" else config.quantization
-    is_dense = quantization != "int8"
+    is_dense = quantization not in CPU_ONLY
     if model.tied_embeddings and is_dense and _itemsize(config) == model.embedding_itemsize:
         return 0
     return _linear_bytes((model.vocab_size, model.hidden_size), quantization, _is_native(config, model))
@@ -246,7 +250,11 @@ def _adapter_bytes(config: EngineConfig, model: ModelConfig, tokens: int) -> int
     # The slots' factors side by side, and each token's products with them.
     rank = config.num_slots * config.max_rank
     plain = item * (rank * max(map(sum, shapes)) + 3 * tokens * rank)
-    if fused_kind(config, model) != "triton":
+    kind = fused_kind(config, model)
+    if kind == "native":
+        # Three layers at once; K's products with A are as wide as the layer at most, before K and after.
+        return plain + tokens * FP32 * 3 * max(map(sum, shapes))
+    if kind is None:
         return plain
     # Each token's scaled input, and its sums with A of as many experts as there are slots. Adapters that the kernels
     # have no room for take the plain way beside that.
@@ -267,10 +275,13 @@ def _activation_bytes(config: EngineConfig, model: ModelConfig, tokens: int) -> 
     attention = item * (3 * hidden + 3 * query + 3 * key) + FP32 * (2 * hidden + 2 * query)
     # Residual, normed input and output; then gate, up and what becomes of them.
     mlp = item * (4 * hidden + 4 * inner) + FP32 * 2 * hidden
-    if config.quantization == "int8":
+    if config.quantization in CPU_ONLY:
         mlp += FP32 * 4 * inner  # the rows before, during and after rounding
     shapes = model.linear_shapes.values()
     dequantized = item * max(map(prod, shapes)) if config.quantization == "nf4" else 0
+    if config.quantization == "int4" and not _is_native(config, model):
+        # Codes, as bytes and as indices, levels and weights of a part of a layer's outputs.
+        dequantized = DENSE_OUTPUTS * max(inner for _, inner in shapes) * (1 + INT32 + 2 * FP32)
     adapters = _adapter_bytes(config, model, tokens)
     logits = config.max_batch * model.vocab_size * (item + FP32)
     mask = tokens * min(config.max_context or model.max_positions, model.max_positions)

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-QUANTIZATIONS = ("int8", "nf4", "bf16", "fp32")
+QUANTIZATIONS = ("int8", "int4", "nf4", "bf16", "fp32")
+CPU_ONLY = ("int8", "int4")
+STEP_TOKENS = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,7 +14,7 @@ class EngineConfig:
     """Directory of the base model: config.json and safetensors."""
     device: str = "cpu"
     quantization: str = "int8"
-    """int8 is the default on a CPU, nf4 on CUDA; bf16 and fp32 leave the weights as they are."""
+    """int8 is the default on a CPU, nf4 on CUDA; int4 is for a CPU too; bf16 and fp32 leave the weights as they are."""
     num_tokens: int = 0
     """Length of the tokenizer; ids from here on are never drawn. 0 means every row of the head."""
     num_slots: int = 10
@@ -24,14 +26,14 @@ class EngineConfig:
     max_queue: int = 128
     deadline_s: float | None = None
     """Seconds that any request may take, queued and running together; a request may set itself fewer."""
-    max_step_tokens: int = 512
+    max_step_tokens: int = STEP_TOKENS
     """Tokens of one step over all rows; longer prompts are prefilled in chunks."""
     max_context: int = 0
     """Positions of one sequence. 0 means what the base was made for, within the memory of the KV cache."""
     block_size: int = 16
     kernels: str = "fused"
-    """fused takes the CPU's own kernels for int8, and Triton's on CUDA, where they are there and fit; plain never does.
-    triton asks for the latter on a CPU too, where only Triton's interpreter can run them: for tests."""
+    """fused takes the CPU's own kernels for int8 and int4, and Triton's on CUDA, where they are there and fit; plain
+    never does. triton asks for the latter on a CPU too, where only Triton's interpreter can run them: for tests."""
     kv_dtype: str = "auto"
     """auto keeps keys and values in bf16 (fp32 where the weights are), int8 in half of that."""
     kv_blocks: int = 0
@@ -41,13 +43,13 @@ class EngineConfig:
     prefix_cache: bool = True
     """Keep the KV of full blocks and find it again for requests that begin alike under the same mixture."""
     adapter_cache_bytes: int = 2 << 30
-    """Host memory for lowered adapters."""
+    """Host memory for lowered adapters, beside those that are in use."""
 
     def __post_init__(self) -> None:
         if self.quantization not in QUANTIZATIONS:
             raise ValueError(f"quantization {self.quantization!r} is not one of {', '.join(QUANTIZATIONS)}")
-        if self.quantization == "int8" and self.device != "cpu":
-            raise ValueError("int8 runs on a CPU only; use nf4 or bf16 on CUDA")
+        if self.quantization in CPU_ONLY and self.device != "cpu":
+            raise ValueError(f"{self.quantization} runs on a CPU only; use nf4 or bf16 on CUDA")
         if self.kernels not in ("fused", "plain", "triton"):
             raise ValueError(f"kernels {self.kernels!r} is not one of fused, plain, triton")
         if self.kv_dtype not in ("auto", "int8"):

@@ -51,6 +51,7 @@ class EngineLoop:
         self.failure: Exception | None = None
         self._inbox: queue.SimpleQueue[Submit | Cancel | Stop] = queue.SimpleQueue()
         self._live: dict[int, Submit] = {}
+        self._num_sent = self._num_taken = 0
         self._stopping = False
         self._closing = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -59,7 +60,7 @@ class EngineLoop:
         self._thread.start()
 
     def stop(self) -> None:
-        """Cancel what runs and end the thread."""
+        """End the thread; what runs or waits fails with EngineStopped."""
         self._inbox.put(Stop())
         if self._thread.is_alive():
             self._thread.join()
@@ -70,13 +71,15 @@ class EngineLoop:
 
     @property
     def num_queued(self) -> int:
-        return len(self.scheduler.waiting) + self._inbox.qsize()
+        """Requests that wait; those that are still in the inbox too."""
+        return len(self.scheduler.waiting) + self._num_sent - self._num_taken
 
     def send(self, message: Submit | Cancel) -> None:
         """Raises EngineStopped where no thread will ever read the message."""
         with self._closing:
             if not self.is_running:
                 raise EngineStopped(f"the engine is not running: {self.failure or 'stopped'}")
+            self._num_sent += isinstance(message, Submit)
             self._inbox.put(message)
 
     def snapshot(self) -> EngineStats:
@@ -135,6 +138,7 @@ class EngineLoop:
                 case Submit() as submit:
                     self._live[submit.sequence.id] = submit
                     self.scheduler.add(submit.sequence)
+                    self._num_taken += 1
                 case Cancel(sequence_id):
                     if events := self.scheduler.cancel(sequence_id):
                         self._publish(sequence_id, events)

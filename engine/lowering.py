@@ -40,6 +40,9 @@ LOKR_KEYS = {"r", "alpha", "rank_pattern", "alpha_pattern"}
 # Initialisations that leave the base weights as they were; the others move a part of W into the adapter.
 PLAIN_INITS = (True, False, "gaussian", "orthogonal")
 
+LARGEST_SETTING = 1e300
+"""Of ranks and alphas; integers in JSON have no bound."""
+
 WeightOf = Callable[[str], Tensor]
 Part = Mapping[str, Tensor]
 
@@ -121,7 +124,7 @@ class Lowering:
             raise ValueError(f"init_lora_weights {config['init_lora_weights']!r} changes the base's own weights")
         a, b = part["lora_A.weight"], part["lora_B.weight"]
         out, inner = self.shapes[layer]
-        rank = a.shape[0]
+        rank = len(a) if a.ndim else 0
         _shaped(layer, "A", a, (rank, inner))
         _shaped(layer, "B", b, (out, rank))
         if rank > self.max_rank:
@@ -144,7 +147,9 @@ class Lowering:
         """IA3 (Liu et al. 2022): feed-forward modules scale their input, all others their output."""
         _only(layer, part, {"ia3_l"})
         feedforward = config.get("feedforward_modules") or ()
-        modules = (feedforward,) if isinstance(feedforward, str) else tuple(feedforward)
+        modules = (feedforward,) if isinstance(feedforward, str) else feedforward
+        if not isinstance(modules, list | tuple) or not all(isinstance(module, str) for module in modules):
+            raise ValueError(f"feedforward_modules is {feedforward!r}, not a list of names")
         out, inner = self.shapes[layer]
         scale = part["ia3_l"]
         if any(layer == module or layer.endswith(f".{module}") for module in modules):
@@ -178,6 +183,8 @@ class Lowering:
             raise ValueError(f"W1 (x) W2 of {layer} has shape {list(shape)}, the base needs {[out, inner]}")
         if k.numel() > isqrt(out) * isqrt(inner):
             raise ValueError(f"W1 of {layer} has {k.numel()} values, a slot holds {isqrt(out) * isqrt(inner)}")
+        if (rank := len(a)) > (most := min(a.shape[1], b.shape[1])):
+            raise ValueError(f"W2 of {layer} has rank {rank}, of its shape {most} is the most that means anything")
         if (place := ceil(max(a.numel() / inner, b.numel() / out))) > self.max_rank:
             raise ValueError(f"W2 of {layer} takes the place of rank {place}, the limit is {self.max_rank}")
         return LinearDelta(a=a, b=(b * scale).contiguous(), k=k)
@@ -203,8 +210,8 @@ def _setting(config: Mapping[str, Any], key: str, pattern_key: str, layer: str) 
         if f".model.{layer}".endswith(f".{name}"):
             value = override
             break
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-        raise ValueError(f"{key} of {layer} is {value!r}, not a number above 0")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < LARGEST_SETTING:
+        raise ValueError(f"{key} of {layer} is {str(value)[:32]}, not a number above 0 and below {LARGEST_SETTING}")
     return value
 
 

@@ -88,7 +88,11 @@ def penalize(logits: Tensor, sequence: Sequence) -> None:
     """Make tokens seen before less likely, in place: Keskar et al. 2019 for repetition, then OpenAI's two."""
     params = sequence.sampling
     if params.repetition_penalty != 1.0:
-        seen, penalty = torch.tensor(sorted({*sequence.prompt_ids, *sequence.output_ids})), params.repetition_penalty
+        # An id in both parts gets the same value twice.
+        seen = torch.cat(
+            [torch.tensor(ids, dtype=torch.long) for ids in (sequence.distinct_prompt_ids, sequence.output_ids)]
+        )
+        penalty = params.repetition_penalty
         logits[seen] = torch.where(logits[seen] > 0, logits[seen] / penalty, logits[seen] * penalty)
     if sequence.output_ids and (params.presence_penalty or params.frequency_penalty):
         tokens, counts = torch.tensor(sequence.output_ids).unique(return_counts=True)

@@ -1,6 +1,7 @@
 """A request's mutable state inside the engine; only the scheduler changes it."""
 
 import time
+from array import array
 from dataclasses import dataclass, field
 
 from engine.request import FinishReason, SamplingParams, Timings, TokenMatcher
@@ -32,6 +33,7 @@ class Sequence:
     """Seconds from submission."""
     submitted: float = field(default_factory=time.monotonic)
     output_ids: list[int] = field(default_factory=list)
+    distinct_prompt_ids: "array[int]" = field(init=False)
     num_computed: int = 0
     """Positions whose keys and values are in the cache."""
     block_table: list[int] = field(default_factory=list)
@@ -44,6 +46,9 @@ class Sequence:
     first_token: float = 0.0
     swap_seconds: float = 0.0
     finish: FinishReason | None = None
+
+    def __post_init__(self) -> None:
+        self.distinct_prompt_ids = array("q", set(self.prompt_ids))
 
     @property
     def num_virtual(self) -> int:

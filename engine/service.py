@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 
@@ -21,6 +21,7 @@ from engine.errors import (
     PromptTooLong,
     SamplingInvalid,
     TooManyExperts,
+    UnsupportedModel,
 )
 from engine.kv_blocks import BlockPool
 from engine.loop import Cancel, EngineLoop, Submit
@@ -30,7 +31,7 @@ from engine.model.delta import Delta, LinearDelta
 from engine.model.memory import give_back
 from engine.model.transformer import Transformer
 from engine.model.weights import adapter_dtype, are_kernels_there, compute_dtype, load_transformer
-from engine.request import GenerationRequest, SamplingParams, TokenEvent
+from engine.request import GenerationRequest, SamplingParams, Timings, TokenEvent
 from engine.runner import Runner
 from engine.scheduler import Scheduler
 from engine.sequence import Part, Sequence
@@ -55,6 +56,10 @@ class Generation:
     def num_cached_tokens(self) -> int:
         """Prompt tokens, virtual ones too, that were found in the prefix cache; final from the first event on."""
         return self._sequence.num_cached
+
+    def timings(self) -> Timings:
+        """So far."""
+        return self._sequence.timings(time.monotonic())
 
     def cancel(self) -> None:
         """Stop within one step; harmless when it has already ended."""
@@ -102,6 +107,8 @@ class Engine:
     def load(cls, config: EngineConfig) -> "Engine":
         """Read and quantize the base; raises UnsupportedModel, or BudgetTooSmall before anything is read."""
         shape = read_config(config.base)
+        if config.num_tokens > shape.vocab_size:
+            raise UnsupportedModel(f"the tokenizer has {config.num_tokens} tokens, the model {shape.vocab_size} logits")
         if not are_kernels_there(fused_kind(config, shape)):
             config = replace(config, kernels="plain")
         config = fitted(config, shape)
@@ -114,6 +121,7 @@ class Engine:
 
     def stop(self) -> None:
         self._loop.stop()
+        self._deltas.close()
 
     @property
     def is_healthy(self) -> bool:
@@ -154,10 +162,13 @@ class Engine:
         try:
             self.check_capacity()
             self._check_sampling(request.sampling)
+            if not request.prompt_ids:
+                raise SamplingInvalid("prompt_ids", "is empty, at least one token is needed")
             if len(request.experts) > self.config.num_slots:
                 raise TooManyExperts(len(request.experts), self.config.num_slots)
+            self._check_ids("prompt_ids", request.prompt_ids)
             uses = sorted(request.experts, key=lambda use: use.adapter.manifest.name)
-            deltas = tuple([await asyncio.to_thread(self._deltas.get, use.adapter) for use in uses])
+            deltas = tuple([await self._deltas.get(use.adapter) for use in uses])
             sequence = self._sequence(request, deltas, [use.weight for use in uses], submitted)
             generation = Generation(sequence, lambda: self._cancel(sequence.id))
             self.check_capacity()  # once more: others came while the adapters were lowered
@@ -194,9 +205,12 @@ class Engine:
             ("logit_bias", [token for token, _ in sampling.logit_bias]),
             ("stop_ids", sampling.stop_ids),
         ):
-            for token in ids:
-                if not 0 <= token < self.num_logits:
-                    raise SamplingInvalid(field, f"names token {token}, ids go from 0 to {self.num_logits - 1}")
+            self._check_ids(field, ids)
+
+    def _check_ids(self, field: str, ids: Iterable[int]) -> None:
+        for token in ids:
+            if not 0 <= token < self.num_logits:
+                raise SamplingInvalid(field, f"names token {token}, ids go from 0 to {self.num_logits - 1}")
 
     def _cancel(self, sequence_id: int) -> None:
         with suppress(EngineStopped):

@@ -47,7 +47,8 @@ def serve(
     revision: Annotated[str | None, typer.Option(help="Commit of a base from the hub.")] = None,
     experts: Annotated[Path | None, typer.Option(help="Directory of the experts.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
-    quantization: Annotated[str | None, typer.Option(help="auto, int8, nf4, bf16 or fp32.")] = None,
+    quantization: Annotated[str | None, typer.Option(help="auto, int8, int4, nf4, bf16 or fp32.")] = None,
+    kv_dtype: Annotated[str | None, typer.Option(help="auto or int8.")] = None,
     memory: Annotated[str | None, typer.Option(help="Device memory to stay within, such as 20GiB.")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
 ) -> None:
@@ -60,6 +61,7 @@ def serve(
         experts=experts,
         device=device,
         quantization=quantization,
+        kv_dtype=kv_dtype,
         memory=memory,
         log_level=log_level,
     )

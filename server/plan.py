@@ -16,7 +16,7 @@ from adapters_store.errors import StoreError
 from adapters_store.files import read_file
 from adapters_store.manifest import CONFIG_FILE, parse_manifest
 from engine.budget import Budget, adapter_itemsize, budget_of, fitted, slots_that_fit
-from engine.config import EngineConfig
+from engine.config import CPU_ONLY, STEP_TOKENS, EngineConfig
 from engine.errors import EngineError
 from engine.expert_size import ExpertShape, num_values, shape_of
 from engine.model.config import ModelConfig, read_config
@@ -47,7 +47,7 @@ class ExpertLine:
     adapter: str
     values: int
     value_bytes: int
-    """As served: fp32 around int8 weights, else 16 bits."""
+    """As served: fp32 around int8 and int4 weights, else 16 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,10 @@ def plan(
     revision: Annotated[str | None, typer.Option(help="Commit of a base from the hub.")] = None,
     vram: Annotated[str, typer.Option(help="Device memory: 24GiB, 16GB, 512MiB or bytes.")] = "24GiB",
     experts: Annotated[int | None, typer.Option(help="Experts resident at one time.")] = None,
-    quantization: Annotated[str | None, typer.Option(help="nf4 (default), bf16, fp32, or int8 on a CPU.")] = None,
+    quantization: Annotated[
+        str | None, typer.Option(help="nf4 (default), bf16, fp32, or int8 and int4 on a CPU.")
+    ] = None,
+    kv_dtype: Annotated[str | None, typer.Option(help="auto or int8.")] = None,
     context: Annotated[int | None, typer.Option(help="Positions of one request.")] = None,
     experts_dir: Annotated[Path | None, typer.Option(help="Directory of the experts.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print figures for programs.")] = False,
@@ -95,6 +98,7 @@ def plan(
             revision=revision,
             slots=experts,
             quantization=quantization,
+            kv_dtype=kv_dtype,
             max_context=context,
             experts=experts_dir,
             memory=_memory(vram),
@@ -144,12 +148,14 @@ def _engine_config(settings: Settings, directory: Path) -> EngineConfig:
     try:
         return EngineConfig(
             base=directory,
-            device="cpu" if quantization == "int8" else "cuda",
+            device="cpu" if quantization in CPU_ONLY else "cuda",
             quantization=quantization,
             num_slots=settings.slots,
             max_batch=settings.max_batch,
+            max_step_tokens=max(STEP_TOKENS, settings.max_batch),
             max_queue=settings.max_queue,
             max_context=settings.max_context or 0,
+            kv_dtype=settings.kv_dtype,
             memory_bytes=settings.memory,
         )
     except ValueError as fault:
@@ -222,7 +228,7 @@ def lines(found: Report) -> list[str]:
     text += [f"{name:<9}{format_size(size):>12}  {note}" for name, size, note in rows]
     text += ["", f"On the host, at most: lowered experts {format_size(budget.host_cache)}, packages"
              f" {format_size(found.host_bytes)}."]  # fmt: skip
-    if found.quantization != "int8":
+    if found.quantization not in CPU_ONLY:
         text += ["The device's own context and libraries are not counted: give less than the card has."]
     return [*text, *_expert_lines(found), *_kind_lines(found)]
 

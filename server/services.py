@@ -14,8 +14,8 @@ import torch
 from adapters_store.manifest import Manifest
 from adapters_store.store import AdapterStore
 from engine.budget import Budget
-from engine.config import EngineConfig
-from engine.request import GenerationRequest, TokenEvent, TokenMatcher
+from engine.config import STEP_TOKENS, EngineConfig
+from engine.request import GenerationRequest, Timings, TokenEvent, TokenMatcher
 from engine.service import Engine
 from engine.stats import EngineStats
 from engine.tokenizer import Tokenizer
@@ -39,6 +39,7 @@ class TokenStream(Protocol):
     @property
     def num_cached_tokens(self) -> int: ...
     def __aiter__(self) -> AsyncIterator[TokenEvent]: ...
+    def timings(self) -> Timings: ...
     def cancel(self) -> None: ...
 
 
@@ -141,8 +142,10 @@ def engine_config(settings: Settings, num_tokens: int, has_cuda: bool) -> Engine
             num_tokens=num_tokens,
             num_slots=settings.slots,
             max_batch=settings.max_batch,
+            max_step_tokens=max(STEP_TOKENS, settings.max_batch),
             max_queue=settings.max_queue,
             max_context=settings.max_context or 0,
+            kv_dtype=settings.kv_dtype,
             memory_bytes=settings.memory,
             deadline_s=settings.deadline_seconds,
         )

@@ -15,7 +15,8 @@ from server.sizes import parse_size
 _ROOT = Path(__file__).resolve().parent.parent
 
 Device = Literal["auto", "cpu", "cuda"]
-Quantization = Literal["auto", "int8", "nf4", "bf16", "fp32"]
+Quantization = Literal["auto", "int8", "int4", "nf4", "bf16", "fp32"]
+KVDtype = Literal["auto", "int8"]
 Size = Annotated[int, BeforeValidator(lambda size: parse_size(size) if isinstance(size, str) else size)]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -51,7 +52,10 @@ class Settings(BaseSettings):
     )
 
     device: Device = Field(default="auto", description="auto takes CUDA where there is one.")
-    quantization: Quantization = Field(default="auto", description="auto is nf4 on CUDA and int8 on the CPU.")
+    quantization: Quantization = Field(
+        default="auto", description="auto is nf4 on CUDA and int8 on the CPU; int4 is for the CPU too."
+    )
+    kv_dtype: KVDtype = Field(default="auto", description="auto is bf16; int8 holds twice the tokens in the KV cache.")
     memory: Size = Field(
         default=0,
         ge=0,

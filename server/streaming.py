@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from engine.errors import EngineError
 from engine.request import FinishReason, Timings
 from server.services import TextDecoder, TokenStream
 
@@ -66,22 +67,30 @@ class Finish:
 
 
 async def read_text(tokens: TokenStream, decoder: TextDecoder, stops: StopStrings) -> AsyncIterator[str | Finish]:
-    """Give the pieces of the text as they become certain, then its end."""
+    """Give the pieces of the text as they become certain, then its end.
+
+    What the engine raises once a stop string is complete changes nothing: the answer was whole.
+    """
     num_tokens = 0
     is_reading = True
-    async for event in tokens:
-        if event.token_id is not None and is_reading:
-            num_tokens += 1
-            if piece := stops.push(decoder.push(event.token_id)):
-                yield piece
-            if stops.is_hit:
-                is_reading = False
-                tokens.cancel()
-        if event.finish is not None:
-            assert event.timings is not None, "the engine's last event carries timings"
-            if tail := stops.push(decoder.flush()) + stops.flush():
-                yield tail
-            yield Finish(FinishReason.STOP if stops.is_hit else event.finish, num_tokens, event.timings)
+    try:
+        async for event in tokens:
+            if event.token_id is not None and is_reading:
+                num_tokens += 1
+                if piece := stops.push(decoder.push(event.token_id)):
+                    yield piece
+                if stops.is_hit:
+                    is_reading = False
+                    tokens.cancel()
+            if event.finish is not None:
+                assert event.timings is not None, "the engine's last event carries timings"
+                if tail := stops.push(decoder.flush()) + stops.flush():
+                    yield tail
+                yield Finish(FinishReason.STOP if stops.is_hit else event.finish, num_tokens, event.timings)
+    except EngineError:
+        if is_reading:
+            raise
+        yield Finish(FinishReason.STOP, num_tokens, tokens.timings())
 
 
 def event_of(data: BaseModel, exclude: set[str] | None = None) -> str:

@@ -119,6 +119,9 @@ class FakeGeneration:
         self.is_cancelled = False
         self.num_given = 0
 
+    def timings(self) -> Timings:
+        return self._engine.timings_of(self._request)
+
     def cancel(self) -> None:
         self.is_cancelled = True
         self._cancelled.set()

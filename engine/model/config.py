@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from engine.config import EngineConfig
+from engine.config import CPU_ONLY, EngineConfig
 from engine.errors import UnsupportedModel
 from engine.model.checkpoint import read_headers
 from engine.model.rope_config import RopeConfig, parse_rope
@@ -73,6 +73,10 @@ class ModelConfig:
 
 LANES = 16
 """Values of a vector of the native kernels; they leave no rest over."""
+FOUR_BIT_GROUP = 32
+"""Inputs whose four-bit weights share a scale; the native kernels want whole groups."""
+DENSE_OUTPUTS = 1024
+"""Outputs whose four-bit weights the plain model makes dense together: a vocabulary's never lie there in whole."""
 MAX_GROUP = 8
 """Query heads of one key head that the native attention takes together."""
 
@@ -84,13 +88,16 @@ def fused_kind(config: EngineConfig, model: ModelConfig) -> FusedKind | None:
     """Which fused kernels serve this base, where they were built or installed; None is the plain transformer."""
     # Triton launches on a thread's current device, which is the first.
     if config.kernels == "triton" or (config.kernels == "fused" and config.device in ("cuda", "cuda:0")):
-        return None if config.quantization == "int8" else "triton"
+        return None if config.quantization in CPU_ONLY else "triton"
+    inner_widths = {inner for _, inner in model.linear_shapes.values()}
+    inner_unit = FOUR_BIT_GROUP if config.quantization == "int4" else LANES
     widths = (model.hidden_size, model.intermediate_size, model.head_dim, model.vocab_size, config.block_size)
     is_native = (
         config.device == "cpu"
-        and config.quantization == "int8"
+        and config.quantization in CPU_ONLY
         and config.kernels == "fused"
         and all(width % LANES == 0 for width in widths)
+        and all(width % inner_unit == 0 for width in inner_widths)
         and model.num_heads // model.num_kv_heads <= MAX_GROUP
     )
     return "native" if is_native else None
@@ -112,6 +119,11 @@ def read_config(directory: Path) -> ModelConfig:
         raise UnsupportedModel(
             f"{directory}: attention_bias, sliding windows and activations but silu are not supported"
         )
+    heads, key_heads = _count(raw, "num_attention_heads"), _count(raw, "num_key_value_heads")
+    if heads % key_heads:
+        raise UnsupportedModel(
+            f"{directory}: num_key_value_heads {key_heads} does not divide num_attention_heads {heads}"
+        )
     try:
         rope = parse_rope(raw)
         return ModelConfig(
@@ -119,8 +131,8 @@ def read_config(directory: Path) -> ModelConfig:
             hidden_size=_count(raw, "hidden_size"),
             intermediate_size=_count(raw, "intermediate_size"),
             num_layers=_count(raw, "num_hidden_layers"),
-            num_heads=_count(raw, "num_attention_heads"),
-            num_kv_heads=_count(raw, "num_key_value_heads"),
+            num_heads=heads,
+            num_kv_heads=key_heads,
             head_dim=_count(raw, "head_dim"),
             max_positions=max(_count(raw, "max_position_embeddings"), rope.extended_positions),
             rope=rope,

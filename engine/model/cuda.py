@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import isqrt
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from engine.config import EngineConfig
-from engine.model.config import ModelConfig
 from engine.model.cuda_graphs import DecodeGraphs, DecodeInputs, Recorder, bucket_sizes
 from engine.model.delta import AdaptedLinear, Delta, LinearDelta, Mixtures
 from engine.model.kernels import LinearKernel
@@ -128,18 +128,9 @@ class Tokens:
 class TritonTransformer(Transformer):
     """Serves CUDA. `forward` takes the arrays of a step on the host."""
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        embedding: Tensor,
-        head: LinearKernel,
-        norm: Tensor,
-        layers: list[Layer],
-        prompts: Tensor,
-        block_size: int,
-    ) -> None:
+    def __init__(self, *parts: Any) -> None:
         """The last block of the caches is where padding writes; no sequence owns it."""
-        super().__init__(config, embedding, head, norm, layers, prompts, block_size)
+        super().__init__(*parts)
         self.graphs: DecodeGraphs | None = None
         self.wide: set[int] = set()
         """Slots that are wide on some layer."""

@@ -37,7 +37,7 @@ class LinearDelta:
         return tuple(part for part in self.parts if part is not None)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Delta:
     """A lowered adapter: layer name -> its part, and the soft prompt [virtual tokens, hidden]."""
 

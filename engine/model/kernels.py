@@ -1,10 +1,12 @@
-"""The base's linear layers as served: dense, int8 on a CPU, NF4 on CUDA. Each gives back the weight it really uses."""
+"""The base's linear layers as served: dense, int8 or int4 on a CPU, NF4 on CUDA. Each gives back the weight it uses."""
 
 from functools import cache
 from typing import Protocol
 
 import torch
 from torch import Tensor
+
+from engine.model.four_bit import Int4Linear
 
 OUTLIER_RATIO = 12.0
 """A row whose peak is this many times its mean magnitude is quantized in two terms."""
@@ -138,6 +140,8 @@ def make_kernel(weight: Tensor, quantization: str) -> LinearKernel:
     """`weight` is in the compute dtype and on the device; the result keeps no reference to it where it is quantized."""
     if quantization == "int8":
         return Int8Linear(weight)
+    if quantization == "int4":
+        return Int4Linear(weight)
     if quantization == "nf4":
         return NF4Linear(weight)
     return DenseLinear(weight)

@@ -1,134 +1,41 @@
-"""The base on a CPU with AVX-512 and VNNI: int8 weights, bf16 adapters, the kernels of `native/`.
+"""The base on a CPU with AVX-512 and VNNI: quantized weights, bf16 adapters, the kernels of `native/`.
 
 The plain transformer is the reference; this one computes the same with every element in one fixed order, so that a
 row's result depends on nothing but the row.
 """
 
 import ctypes
-import weakref
-from collections.abc import Sequence
-from ctypes import POINTER, Structure, byref, c_float, c_int, c_int32, c_void_p
+from ctypes import c_void_p
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from engine.model.config import ModelConfig
 from engine.model.delta import AdaptedLinear, LinearDelta, Mixtures
-from engine.model.kernels import LinearKernel
 from engine.model.layers import KVCache, StepInputs
+from engine.model.native_library import (
+    GATE,
+    NORM,
+    PLAIN,
+    CCache,
+    CDelta,
+    CHeads,
+    CInput,
+    CMixtures,
+    CRows,
+    Group,
+    Kernels,
+)
+from engine.model.native_weights import NativeWeight
 from engine.model.transformer import Layer, Transformer
-
-PLAIN, NORM, GATE = range(3)
-
-
-class CDelta(Structure):
-    _fields_ = [(name, c_void_p) for name in "abkgc"] + [(name, c_int32) for name in ("rank", "l", "m")]
-
-
-class CWeight(Structure):
-    _fields_ = [(name, c_void_p) for name in ("values", "scale", "offset")]
-
-
-class CLinear(Structure):
-    _fields_ = [
-        *((name, c_void_p) for name in ("weight", "scale", "offset", "deltas")),
-        ("inner", c_int32),
-        ("out", c_int32),
-    ]
-
-
-class CMixtures(Structure):
-    kept: tuple[Tensor, ...]
-    """What the addresses point to."""
-    _fields_ = [("slots", c_void_p), ("weights", c_void_p), ("tokens", c_int32), ("width", c_int32)]
-
-
-class CInput(Structure):
-    _fields_ = [("x", c_void_p), ("other", c_void_p), ("eps", c_float), ("kind", c_int32)]
-
-
-class CCache(Structure):
-    _fields_ = [(name, c_void_p) for name in ("keys", "values", "key_scales", "value_scales")]
-
-
-class CRows(Structure):
-    kept: tuple[Tensor, ...]
-    """What the addresses point to."""
-    _fields_ = [
-        *((name, c_void_p) for name in ("begins", "starts", "tables", "cosines", "sines")),
-        ("rows", c_int32),
-        ("table_width", c_int32),
-    ]
-
-
-class CHeads(Structure):
-    _fields_ = [
-        *((name, c_void_p) for name in ("query_gain", "key_gain")),
-        *((name, c_float) for name in ("eps", "scale")),
-        *((name, c_int32) for name in ("heads", "kv_heads", "head_dim", "block_size")),
-    ]
-
-
-@cache
-def library() -> ctypes.CDLL | None:
-    """The compiled kernels, or None where they were not built or this CPU cannot run them."""
-    found = sorted(Path(__file__).parent.glob("_native*.so"))
-    if not found:
-        return None
-    lib = ctypes.CDLL(str(found[0]))
-    if not lib.hs_supported():
-        return None
-    lib.hs_workspace_new.restype = c_void_p
-    lib.hs_workspace_new.argtypes = [c_int]
-    lib.hs_workspace_free.argtypes = [c_void_p]
-    lib.hs_quantize_weight.argtypes = [c_void_p, c_void_p, c_int32, c_int32, POINTER(CWeight)]
-    lib.hs_linears.argtypes = [
-        c_void_p, POINTER(POINTER(CLinear)), c_int, POINTER(CInput), POINTER(CMixtures), POINTER(c_void_p),
-        c_void_p,
-    ]  # fmt: skip
-    lib.hs_attend.argtypes = [
-        c_void_p, POINTER(CHeads), POINTER(CRows), POINTER(CCache), c_void_p, c_void_p, c_void_p, c_void_p,
-    ]  # fmt: skip
-    return lib
-
-
-class NativeInt8:
-    """Weights int8 per output channel as in `Int8Linear`, in tiles of 16 outputs by 4 inputs."""
-
-    def __init__(self, weight: Tensor) -> None:
-        self.out, self.inner = weight.shape
-        self.packed = torch.empty(weight.shape, dtype=torch.int8)
-        self.scale, self.offset = torch.empty(self.out), torch.empty(self.out, dtype=torch.int32)
-        places = CWeight(self.packed.data_ptr(), self.scale.data_ptr(), self.offset.data_ptr())
-        weight = weight.float().contiguous()
-        kernels = Kernels()
-        kernels.lib.hs_quantize_weight(kernels.space, weight.data_ptr(), self.out, self.inner, byref(places))
-
-    @property
-    def num_bytes(self) -> int:
-        return self.packed.nbytes + self.scale.nbytes + self.offset.nbytes
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """fp32 [tokens, in] -> [tokens, out]."""
-        x = x.contiguous()
-        return Kernels().linears(Group([self.described()]), CInput(x.data_ptr(), None, 0, PLAIN), len(x))[0]
-
-    def described(self, deltas: c_void_p | None = None) -> CLinear:
-        pointers = (self.packed.data_ptr(), self.scale.data_ptr(), self.offset.data_ptr(), deltas)
-        return CLinear(*pointers, self.inner, self.out)
-
-    def dequantized(self) -> Tensor:
-        tiles = self.packed.view(self.out // 16, self.inner // 4, 16, 4)
-        return tiles.transpose(1, 2).reshape(self.out, self.inner).float() * self.scale[:, None]
 
 
 class NativeLinear(AdaptedLinear):
     """An adapted linear layer whose slots are described to the kernels by a table of addresses."""
 
-    def __init__(self, kernel: NativeInt8, slots: int, rank: int, like: Tensor) -> None:
+    def __init__(self, kernel: NativeWeight, slots: int, rank: int, like: Tensor) -> None:
         super().__init__(kernel, (kernel.out, kernel.inner), slots, rank, like, torch.bfloat16)
         self.table = (CDelta * slots)()
         self.described = kernel.described(ctypes.cast(self.table, c_void_p))
@@ -161,43 +68,6 @@ class NativeCache(KVCache):
         self.described = CCache(self.keys.data_ptr(), self.values.data_ptr(), *scales)
 
 
-class Group:
-    """Layers that see the same input."""
-
-    def __init__(self, layers: Sequence[CLinear]) -> None:
-        self.layers = layers
-        self.pointers = (POINTER(CLinear) * len(layers))(*map(ctypes.pointer, layers))
-
-
-class Kernels:
-    """The library with threads and a workspace of its own; used by one thread at a time."""
-
-    def __init__(self, threads: int = 0) -> None:
-        """With as many threads as torch has, unless told otherwise."""
-        lib = library()
-        assert lib is not None
-        self.lib, self.space = lib, c_void_p(lib.hs_workspace_new(threads or torch.get_num_threads()))
-        weakref.finalize(self, lib.hs_workspace_free, self.space).atexit = False
-
-    def linears(
-        self, group: Group, given: CInput, tokens: int, mixtures: CMixtures | None = None, add: Tensor | None = None
-    ) -> list[Tensor]:
-        """What each layer of the group gives, fp32 [tokens, out]; with `add`, the one layer's is also added there."""
-        outs = [torch.empty(tokens, layer.out) for layer in group.layers]
-        places = (c_void_p * len(outs))(*(out.data_ptr() for out in outs))
-        mixtures = mixtures or CMixtures(None, None, tokens, 0)
-        added = None if add is None else add.data_ptr()
-        self.lib.hs_linears(self.space, group.pointers, len(outs), byref(given), byref(mixtures), places, added)
-        return outs
-
-    def attend(self, heads: CHeads, rows: CRows, kv: CCache, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """query [tokens, heads * head_dim], which is overwritten -> the same shape; keys and values go to the cache."""
-        out = torch.empty_like(query)
-        pointers = (query.data_ptr(), key.data_ptr(), value.data_ptr(), out.data_ptr())
-        self.lib.hs_attend(self.space, byref(heads), byref(rows), byref(kv), *pointers)
-        return out
-
-
 @dataclass(frozen=True, slots=True)
 class NativeLayer:
     """What the kernels need of one block."""
@@ -213,23 +83,14 @@ class NativeLayer:
 
 
 class NativeTransformer(Transformer):
-    """Serves int8 on a CPU."""
+    """Serves int8 and int4 on a CPU."""
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        embedding: Tensor,
-        head: LinearKernel,
-        norm: Tensor,
-        layers: list[Layer],
-        prompts: Tensor,
-        block_size: int,
-    ) -> None:
-        super().__init__(config, embedding, head, norm, layers, prompts, block_size)
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
         self.kernels = Kernels()
         self.native_layers = [self._describe(layer) for layer in self.layers]
-        assert isinstance(head, NativeInt8)
-        self.head_group = Group([head.described()])
+        assert isinstance(self.head, NativeWeight)
+        self.head_group = Group([self.head.described()])
 
     def forward(self, inputs: StepInputs) -> Tensor:
         tokens, eps, run = len(inputs.ids), self.config.norm_eps, self.kernels.linears

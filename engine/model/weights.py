@@ -7,14 +7,16 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from engine.config import EngineConfig
+from engine.config import CPU_ONLY, EngineConfig
 from engine.model.checkpoint import check_shapes, read_headers
 from engine.model.config import EMBEDDING, HEAD, FusedKind, ModelConfig, fused_kind, num_scratch_blocks
 from engine.model.cuda_graphs import CudaRecorder
 from engine.model.delta import AdaptedLinear
 from engine.model.kernels import make_kernel
 from engine.model.layers import KVCache
-from engine.model.native import NativeCache, NativeInt8, NativeLinear, NativeTransformer, library
+from engine.model.native import NativeCache, NativeLinear, NativeTransformer
+from engine.model.native_library import library
+from engine.model.native_weights import native_weight
 from engine.model.transformer import LINEARS, Layer, Transformer
 from engine.model.triton import AVAILABLE
 
@@ -25,8 +27,8 @@ ReadTensor = Callable[[str], Tensor]
 
 
 def compute_dtype(config: EngineConfig) -> torch.dtype:
-    """fp32 around int8 weights on a CPU; bf16 where the weights are bf16 or NF4."""
-    return torch.float32 if config.quantization in ("int8", "fp32") else torch.bfloat16
+    """fp32 around int8 and int4 weights on a CPU; bf16 where the weights are bf16 or NF4."""
+    return torch.float32 if config.quantization in (*CPU_ONLY, "fp32") else torch.bfloat16
 
 
 def adapter_dtype(config: EngineConfig, model: ModelConfig) -> torch.dtype:
@@ -66,7 +68,7 @@ def load_transformer(config: EngineConfig, model: ModelConfig, kv_blocks: int) -
         prompts = embedding.new_zeros(config.num_slots, config.max_virtual_tokens, model.hidden_size, dtype=dtype)
         # NF4 would dequantize the whole vocabulary in every step, beside the embedding that is there anyway.
         head_quantization = "bf16" if config.quantization == "nf4" else config.quantization
-        kernel = NativeInt8(head) if kind == "native" else make_kernel(head, head_quantization)
+        kernel = native_weight(head, config.quantization) if kind == "native" else make_kernel(head, head_quantization)
         parts = (model, embedding, kernel, read("model.norm.weight"), layers, prompts, config.block_size)
         if kind == "triton":
             fused = TritonTransformer(*parts)
@@ -100,6 +102,6 @@ def _layer(read: ReadTensor, index: int, config: EngineConfig, model: ModelConfi
 def _linear(weight: Tensor, config: EngineConfig, kind: FusedKind | None, like: Tensor) -> AdaptedLinear:
     room = (config.num_slots, config.max_rank, like)
     if kind == "native":
-        return NativeLinear(NativeInt8(weight), *room)
+        return NativeLinear(native_weight(weight, config.quantization), *room)
     kernel, shape = make_kernel(weight, config.quantization), (weight.shape[0], weight.shape[1])
     return TritonLinear(kernel, shape, *room) if kind == "triton" else AdaptedLinear(kernel, shape, *room, like.dtype)

@@ -13,7 +13,7 @@ import pytest
 
 from adapters_store.package import HostAdapter, read_package
 from engine.config import EngineConfig
-from engine.model.native import library
+from engine.model.native_library import library
 from engine.request import ExpertUse, GenerationRequest, SamplingParams
 from engine.service import Engine
 from engine.tokenizer import Tokenizer

@@ -8,9 +8,8 @@
 #include "pool.h"
 #include "vector.h"
 
-char *hs_reserve(hs_workspace *space, size_t size);
-
 enum { TILE = 16, QUERIES = 8 };
+enum { NANS = 0x81, PLUS_INFINITY = 0x08, MINUS_INFINITY = 0x10 }; /* of fpclass */
 
 typedef struct {
     const hs_heads *shape;
@@ -58,10 +57,16 @@ static void norm_and_rotate(const job *work, const float *x, const float *gain, 
     }
 }
 
+/* The largest magnitude; NaN where a value is not finite, which max would pass over. */
 static float peak(const float *x, int n) {
     __m512 found = _mm512_setzero_ps();
-    for (int i = 0; i < n; i += 16) found = _mm512_max_ps(_mm512_abs_ps(_mm512_loadu_ps(x + i)), found);
-    return _mm512_reduce_max_ps(found);
+    __mmask16 faults = 0;
+    for (int i = 0; i < n; i += 16) {
+        __m512 v = _mm512_loadu_ps(x + i);
+        faults |= _mm512_fpclass_ps_mask(v, NANS | PLUS_INFINITY | MINUS_INFINITY);
+        found = _mm512_max_ps(_mm512_abs_ps(v), found);
+    }
+    return faults ? __builtin_nanf("") : _mm512_reduce_max_ps(found);
 }
 
 /* `values` [head_dim] to the cache, `stride` elements apart; int8 with the scale returned through `scale`. */
@@ -169,13 +174,18 @@ static void score(const job *work, int row, int head, int queries, const float *
     }
 }
 
-/* exp(score - peak), in place, and the inverse of their sum. Scores from `count` on are not looked at. */
+/* exp(score - peak), in place, and the inverse of their sum; NaN where that is not a number, which max would pass over.
+ * Scores from `count` on are not looked at. */
 static float softmax(float *scores, int count) {
     __m512 high = _mm512_set1_ps(-__builtin_inff()), total = _mm512_setzero_ps();
+    __mmask16 faults = 0;
     for (int i = 0; i < count; i += 16) {
         __mmask16 lanes = first_lanes(count - i);
-        high = _mm512_mask_max_ps(high, lanes, high, _mm512_maskz_loadu_ps(lanes, scores + i));
+        __m512 v = _mm512_maskz_loadu_ps(lanes, scores + i);
+        faults |= _mm512_mask_fpclass_ps_mask(lanes, v, NANS | PLUS_INFINITY);
+        high = _mm512_mask_max_ps(high, lanes, high, v);
     }
+    if (faults) return __builtin_nanf("");
     __m512 top = _mm512_set1_ps(_mm512_reduce_max_ps(high));
     for (int i = 0; i < count; i += 16) {
         __mmask16 lanes = first_lanes(count - i);

@@ -56,11 +56,11 @@ void hs_shrink(const hs_job *work, int t, int e, int index) {
             dots(1, x + (size_t)m * n, delta->a + (size_t)r * n, n, weight, products + m * rank + r);
     }
     if (!delta->k) return;
+    memset(to, 0, sizeof(float) * delta->l * rank);
     for (int l = 0; l < delta->l; l++)
-        for (int r = 0; r < rank; r++) {
-            float sum = 0;
-            for (int m = 0; m < delta->m; m++) sum += delta->k[l * delta->m + m] * products[m * rank + r];
-            to[l * rank + r] = sum;
+        for (int m = 0; m < delta->m; m++) {
+            float k = delta->k[l * delta->m + m];
+            for (int r = 0; r < rank; r++) to[l * rank + r] += k * products[m * rank + r];
         }
 }
 

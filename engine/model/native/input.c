@@ -109,7 +109,11 @@ void hs_pack_rows(const hs_job *work, int variant, int part) {
     int rows = work->num_rows[variant], parts = num_parts(rows);
     int begin = tile_begin(rows, parts, part), count = tile_begin(rows, parts, part + 1) - begin;
     const hs_row *list = work->rows + (size_t)variant * 2 * work->tokens + begin;
-    uint8_t *to = work->packed + ((size_t)variant * 2 * work->tokens + begin) * work->in;
+    uint8_t *to = packed_rows(work, variant, begin);
+    if (work->layers[0]->groups) {
+        hs_pack_signed_rows(list, count, work->in, to);
+        return;
+    }
     for (int d = 0; d < work->in / 4; d++)
         for (int r = 0; r < count; r++, to += 4) memcpy(to, list[r].values + 4 * d, 4);
 }

@@ -1,4 +1,4 @@
-/* Linear layers of int8 weights with the experts' deltas, several on one input.
+/* Linear layers of int8 or four-bit weights with the experts' deltas, several on one input.
  *
  * Three passes with a barrier between them: prepare the input and round it to int8 (input.c); each token's products
  * with its experts' A and K (delta.c); tiles of W, on which g, B and the sum with the residual stream follow (delta.c)
@@ -9,41 +9,6 @@
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 #include "linear.h"
 
-char *hs_reserve(hs_workspace *space, size_t size);
-
-/* One row of int8, each value a quarter of a column of its tile, and its scale: the row's peak is 127. */
-static void quantize_weight_row(const hs_weight *to, const float *row, int o, int in) {
-    float peak = 0;
-    for (int i = 0; i < in; i++) peak = __builtin_fabsf(row[i]) > peak ? __builtin_fabsf(row[i]) : peak;
-    float scale = peak / LEVELS < 1.17549435e-38f ? 1.17549435e-38f : peak / LEVELS;
-    int8_t *tile = to->values + (size_t)(o / TILE) * TILE * in + (o % TILE) * 4;
-    int32_t sum = 0;
-    for (int i = 0; i < in; i++) {
-        int8_t value = (int8_t)__builtin_rintf(row[i] / scale);
-        tile[(size_t)(i / 4) * 64 + i % 4] = value;
-        sum += value;
-    }
-    to->scale[o] = scale;
-    to->offset[o] = ZERO * sum;
-}
-
-typedef struct {
-    const float *weight;
-    const hs_weight *to;
-    int out, in, threads;
-} quantization;
-
-static void quantize_share(void *argument, int thread) {
-    const quantization *job = argument;
-    for (int o = thread; o < job->out / TILE; o += job->threads)
-        for (int row = o * TILE; row < (o + 1) * TILE; row++)
-            quantize_weight_row(job->to, job->weight + (size_t)row * job->in, row, job->in);
-}
-
-void hs_quantize_weight(hs_workspace *space, const float *weight, int32_t out, int32_t in, const hs_weight *to) {
-    quantization job = {weight, to, out, in, space->pool->threads};
-    hs_run(space->pool, quantize_share, &job);
-}
 
 ALWAYS void store_tile(const hs_linear *layer, const hs_row *line, __m512i sum, int column, float *out) {
     float *to = out + (size_t)line->token * layer->out + column;
@@ -54,7 +19,6 @@ ALWAYS void store_tile(const hs_linear *layer, const hs_row *line, __m512i sum, 
 }
 
 /* Sums with names of their own: the compiler keeps an array of them in memory. */
-#define EACH_ROW(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8) DO(9) DO(10) DO(11)
 #define START(r) __m512i left##r = _mm512_setzero_si512(), right##r = left##r;
 #define STEP(r)                                                          \
     if (rows > r) {                                                      \
@@ -82,14 +46,12 @@ ALWAYS int32_t load_four(const uint8_t *x) {
 /* Up to ROWS rows times one or two tiles from output `o` on. */
 ALWAYS void multiply(const int rows, const int tiles, const hs_linear *layer, const hs_row *list, const uint8_t *x, int o,
                      float *out) {
-    const int8_t *w = layer->weight + (size_t)o * layer->in, *next = w + (size_t)TILE * layer->in;
+    const int8_t *w = (const int8_t *)layer->weight + (size_t)o * layer->in, *next = w + (size_t)TILE * layer->in;
     EACH_ROW(START)
     for (int d = 0; d < layer->in / 4; d++, w += 64, next += 64, x += 4 * rows) {
         __m512i first = _mm512_loadu_si512(w), second = tiles > 1 ? _mm512_loadu_si512(next) : first;
-        if (rows < 8) {
-            _mm_prefetch((const char *)w + 4096, _MM_HINT_T0);
-            if (tiles > 1) _mm_prefetch((const char *)next + 4096, _MM_HINT_T0);
-        }
+        _mm_prefetch((const char *)w + AHEAD, _MM_HINT_T0);
+        if (tiles > 1) _mm_prefetch((const char *)next + AHEAD, _MM_HINT_T0);
         EACH_ROW(STEP)
     }
     EACH_ROW(STORE)
@@ -109,12 +71,13 @@ static void multiply_tile(const hs_linear *layer, const hs_row *list, int rows, 
 /* Outputs begin .. end - 1 of a layer for all rows. */
 static void product(const hs_job *work, int index, int begin, int end) {
     int variant = work->scaled ? index : 0, rows = work->num_rows[variant], parts = num_parts(rows);
+    const hs_linear *layer = work->layers[index];
     const hs_row *list = work->rows + (size_t)variant * 2 * work->tokens;
-    const uint8_t *x = work->packed + (size_t)variant * 2 * work->tokens * work->in;
     for (int p = 0; p < parts; p++) {
         int first = tile_begin(rows, parts, p), count = tile_begin(rows, parts, p + 1) - first;
-        multiply_tile(work->layers[index], list + first, count, x + (size_t)first * work->in, begin, end,
-                      work->outs[index]);
+        const uint8_t *x = packed_rows(work, variant, first);
+        if (layer->groups) hs_multiply_four_bit(layer, list + first, count, x, begin, end, work->outs[index]);
+        else multiply_tile(layer, list + first, count, x, begin, end, work->outs[index]);
     }
 }
 
@@ -128,7 +91,7 @@ static void lay_out(hs_job *work, hs_workspace *space) {
     size_t used = 0, tokens = work->tokens, places = (size_t)work->variants * 2 * tokens;
     size_t x = take(&used, tokens * work->in * sizeof(float)), rounded = take(&used, places * work->in);
     size_t scales = take(&used, places * sizeof(float)), rows = take(&used, places * sizeof(hs_row));
-    size_t packed = take(&used, places * work->in);
+    size_t packed = take(&used, places * row_bytes(work));
     size_t hidden = take(&used, tokens * work->mixtures->width * work->count * work->width * sizeof(float));
     size_t scratch = take(&used, (size_t)work->pool->threads * work->in * sizeof(float));
     char *memory = hs_reserve(space, used);

@@ -1,4 +1,4 @@
-/* The CPU's fused kernels: what they are given. Python mirrors these structs in engine/model/native.py.
+/* The CPU's fused kernels: what they are given. Python mirrors these structs in engine/model/native_library.py.
  *
  * Every output element is computed by the same operations in the same order whatever else is in the step, so a row's
  * result does not depend on its batch mates, on how a prompt was cut into chunks or on the number of threads.
@@ -27,17 +27,22 @@ typedef struct {
     int32_t rank, l, m;
 } hs_delta;
 
+/* Weights that are being made, as hs_linear has them. */
 typedef struct {
-    int8_t *values;
+    void *values;
     float *scale;
     int32_t *offset;
+    int8_t *groups;
 } hs_weight;
 
-/* A linear layer: int8 weights in tiles [out / 16, in / 4, 16, 4], one scale for each output. */
+/* A linear layer, one scale for each output. int8: tiles [out / 16, in / 4, 16, 4]. Four bits: codes of sixteen levels
+ * [out / 16, in / 32, 4, 16, 4], in the lower half of a byte those of inputs 0 .. 15 of a group of 32, in the upper half
+ * those of inputs 16 .. 31; a weight is scale * group's scale * level. */
 typedef struct {
-    const int8_t *weight;
+    const void *weight;
     const float *scale;    /* [out] */
-    const int32_t *offset; /* [out], 128 times the sum of the output's weights: activations are stored 128 too high */
+    const int32_t *offset; /* int8: [out], 128 times the sum of the output's weights: activations are stored 128 too high */
+    const int8_t *groups;  /* four bits: [out / 16, in / 32, 16], the groups' scales; else NULL */
     const hs_delta *deltas; /* [slots] */
     int32_t in, out;
 } hs_linear;
@@ -88,7 +93,10 @@ int hs_supported(void);
 hs_workspace *hs_workspace_new(int threads);
 void hs_workspace_free(hs_workspace *space);
 
-/* weight [out, in], both multiples of 16 -> int8 tiles, scales and offsets as hs_linear has them. */
+/* The workspace's memory, of `size` bytes at least; what it held is lost. */
+char *hs_reserve(hs_workspace *space, size_t size);
+
+/* weight [out, in], both multiples of 16 -> int8; or of four bits where `to` has groups, `in` being a multiple of 32. */
 void hs_quantize_weight(hs_workspace *space, const float *weight, int32_t out, int32_t in, const hs_weight *to);
 
 /* Several layers on the same input: outs[i] [tokens, out_i] = layer_i(input). With `add`, what the one layer gives is

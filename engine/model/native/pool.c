@@ -28,7 +28,7 @@ static void wait_for_change(atomic_int *word, int value) {
     }
 }
 
-static void sleep_until_called(hs_pool *pool, int seen) {
+static void sleep_until_called(hs_pool *pool, unsigned seen) {
     for (int spins = 0; spins < SPINS; spins++) {
         if (atomic_load_explicit(&pool->calls, memory_order_acquire) != seen) return;
         _mm_pause();
@@ -43,7 +43,7 @@ static void sleep_until_called(hs_pool *pool, int seen) {
 static void *work(void *argument) {
     seat mine = *(seat *)argument;
     free(argument);
-    for (int seen = 0;; seen++) {
+    for (unsigned seen = 0;; seen++) {
         sleep_until_called(mine.pool, seen);
         if (!mine.pool->task) return 0;
         mine.pool->task(mine.pool->argument, mine.index);

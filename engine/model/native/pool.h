@@ -10,7 +10,8 @@ typedef struct hs_pool {
     pthread_t *ids;
     void (*task)(void *argument, int thread); /* NULL ends the threads */
     void *argument;
-    atomic_int calls, done;       /* of hs_run: how many so far; workers that are through with the last */
+    atomic_uint calls;            /* of hs_run, so far */
+    atomic_int done;              /* workers that are through with the last */
     atomic_int rounds, arrived;   /* of hs_meet */
     atomic_int sleeping;
     pthread_mutex_t lock;

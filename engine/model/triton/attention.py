@@ -178,10 +178,11 @@ def _store(
     lanes = tl.arange(0, WIDTH)
     row = tl.load(source + lanes, mask=lanes < HEAD_DIM, other=0).to(tl.float32)
     if QUANTIZED:
-        scale = tl.max(tl.abs(row), 0) / 127
+        # A maximum passes over NaN; the sum is 0, or NaN where a value is not finite.
+        scale = tl.max(tl.abs(row), 0) / 127 + tl.sum(row * 0, 0)
         tl.store(scales + place, scale)
         # Halves away from zero: casts cut off the fraction.
-        steps = row / tl.where(scale > 0, scale, 1.0)
+        steps = tl.where(scale > 0, row, 0.0) / tl.where(scale > 0, scale, 1.0)
         row = tl.clamp(steps + tl.where(steps < 0, -0.5, 0.5), -127.0, 127.0)
     tl.store(cache + place * HEAD_DIM + lanes, row.to(cache.dtype.element_ty), mask=lanes < HEAD_DIM)
 

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from engine.budget import DEFAULT_KV_BYTES, Budget, budget_of, fitted
-from engine.config import QUANTIZATIONS, EngineConfig
+from engine.config import CPU_ONLY, QUANTIZATIONS, EngineConfig
 from engine.errors import BudgetTooSmall
 from engine.model.config import ModelConfig, read_config
 from engine.model.delta import Delta, LinearDelta
@@ -33,7 +33,7 @@ MIB, GIB = 1 << 20, 1 << 30
 
 
 def config_for(quantization: str, base: Path = NANO, **settings: Any) -> EngineConfig:
-    device = "cpu" if quantization == "int8" else "cuda"
+    device = "cpu" if quantization in CPU_ONLY else "cuda"
     return EngineConfig(**{"base": base, "device": device, "quantization": quantization, **settings})
 
 
@@ -117,13 +117,17 @@ def full_delta(shape: ModelConfig, rank: int) -> Delta:
     return Delta("full", "full", linears)
 
 
-@pytest.mark.parametrize("quantization", QUANTIZATIONS)
+FUSED = [(quantization, "fused") for quantization in QUANTIZATIONS]
+
+
+@pytest.mark.parametrize(("quantization", "kernels"), [*FUSED, ("int8", "plain"), ("int4", "plain")])
 @pytest.mark.parametrize("is_decoding", [True, False])
-def test_a_full_step_stays_within_its_estimate(quantization: str, is_decoding: bool) -> None:
+def test_a_full_step_stays_within_its_estimate(quantization: str, kernels: str, is_decoding: bool) -> None:
     """A step of decoding rows at their longest context, and one of a prompt's last chunk. The outputs of operators are
     counted, what operators take for themselves is not."""
     shape = read_config(NANO)
-    config = fitted(config_for(quantization, device="cpu", num_slots=2, kv_blocks=64, max_batch=8), shape)
+    config = config_for(quantization, device="cpu", kernels=kernels, num_slots=2, kv_blocks=64, max_batch=8)
+    config = fitted(config, shape)
     model = load_transformer(config, shape, config.kv_blocks)
     for slot in range(config.num_slots):
         model.load_slot(slot, full_delta(shape, config.max_rank))

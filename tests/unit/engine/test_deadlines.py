@@ -38,10 +38,9 @@ async def test_a_running_request_ends_at_its_deadline_and_frees_the_cache(make_e
     """The time is over before the engine's thread looks for the first time, or while it generates."""
     engine, request = make_engine(), replace(endless(), deadline_s=0.02)
     generation = await engine.submit(request)
-    with pytest.raises(DeadlineExceeded, match=r"given 0\.02 seconds") as caught:
+    with pytest.raises(DeadlineExceeded, match=r"given 0\.02 seconds"):
         async for _ in generation:
             pass
-    assert caught.value.num_tokens is None or caught.value.num_tokens < 110
     assert engine.stats().kv_blocks_used == 0 and engine.stats().running == 0
     assert isinstance(request.matcher, EverythingBut) and request.matcher.closed == 1
     assert (await ask(engine, [8, 9])).finish

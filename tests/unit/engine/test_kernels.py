@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.model.four_bit import Int4Linear
 from engine.model.kernels import DenseLinear, Int8Linear, NF4Linear, exact_levels, integer_product, make_kernel
 
 
@@ -65,6 +66,32 @@ def test_an_output_of_zero_weights_stays_zero() -> None:
     assert y.isfinite().all() and (y[:, 3] == 0).all()
 
 
+@pytest.mark.parametrize("inner", [64, 80, 33])
+def test_int4_multiplies_by_the_weight_it_gives_back_whatever_the_width(inner: int) -> None:
+    weight, x = random_weight(1100, inner), torch.randn(5, inner)
+    kernel = Int4Linear(weight)
+    assert kernel.dequantized().shape == weight.shape
+    assert relative_error(kernel.dequantized(), weight) < 0.08
+    assert torch.allclose(kernel(x), x @ kernel.dequantized().t(), atol=1e-4)
+
+
+def test_int4_has_less_error_than_nf4_and_than_even_levels() -> None:
+    weight = random_weight(256, 256)
+    groups = weight.unflatten(1, (-1, 32))
+    scale = groups.abs().amax(2, keepdim=True) / 7
+    even = ((groups / scale).round() * scale).flatten(1)
+    found = relative_error(Int4Linear(weight).dequantized(), weight)
+    assert found < 0.9 * relative_error(even, weight)
+    assert found < 0.9 * relative_error(NF4Linear(weight).dequantized(), weight)
+
+
+def test_groups_of_zeros_stay_zeros_in_int4() -> None:
+    weight = random_weight()
+    weight[3], weight[5, :32] = 0, 0
+    found = Int4Linear(weight).dequantized()
+    assert found.isfinite().all() and (found[3] == 0).all() and (found[5, :32] == 0).all()
+
+
 def test_nf4_multiplies_by_the_weight_it_gives_back() -> None:
     weight, x = random_weight(64, 64), torch.randn(5, 64)
     kernel = NF4Linear(weight)
@@ -74,8 +101,8 @@ def test_nf4_multiplies_by_the_weight_it_gives_back() -> None:
 
 def test_quantized_kernels_are_smaller_than_dense_ones() -> None:
     weight = random_weight(256, 256)
-    dense, int8, nf4 = (make_kernel(weight, q).num_bytes for q in ("fp32", "int8", "nf4"))
-    assert dense > 3.5 * int8 and int8 > 1.7 * nf4
+    dense, int8, int4, nf4 = (make_kernel(weight, q).num_bytes for q in ("fp32", "int8", "int4", "nf4"))
+    assert dense > 3.5 * int8 and int8 > 1.7 * int4 and int8 > 1.7 * nf4
     assert isinstance(make_kernel(weight, "bf16"), DenseLinear)
 
 

@@ -104,7 +104,9 @@ def test_logits_of_every_kind_in_one_batch_are_those_of_peft(base: Path, referen
 
 
 @pytest.mark.parametrize(
-    ("quantization", "limit"), [("int8", 0.03), ("nf4", 0.04)], ids=["rounding of activations", "bf16 activations"]
+    ("quantization", "limit"),
+    [("int8", 0.03), ("int4", 1e-5), ("nf4", 0.04)],
+    ids=["rounding of activations", "order of sums", "bf16 activations"],
 )
 def test_quantized_logits_are_those_of_the_weights_that_are_really_served(
     base: Path, quantization: str, limit: float

@@ -170,6 +170,39 @@ def test_another_methods_prefix_on_loras_names_is_refused(lowering: Lowering, re
 
 
 @pytest.mark.parametrize(
+    ("name", "change", "fault"),
+    [
+        ("lora", {"lora_alpha": 10**400}, "lora_alpha of layers"),
+        ("ia3", {"feedforward_modules": 5}, "feedforward_modules is 5"),
+        ("ia3", {"feedforward_modules": [5]}, r"feedforward_modules is \[5\]"),
+    ],
+)
+def test_a_malformed_configuration_is_refused_with_the_experts_name(
+    lowering: Lowering, references: dict[str, Reference], name: str, change: dict[str, object], fault: str
+) -> None:
+    with pytest.raises(AdapterIncompatible, match=f"'{name}' cannot be served: .*{fault}"):
+        lowering.lower(configured(references[name].adapter, **change))
+
+
+def test_a_factor_of_no_dimension_is_refused(lowering: Lowering, references: dict[str, Reference]) -> None:
+    adapter = with_tensors(references["lora"].adapter, lambda t: t.update({f"{Q}.lora_A.weight": torch.tensor(1.0)}))
+    with pytest.raises(AdapterIncompatible, match=r"A of layers.* has shape \[\]"):
+        lowering.lower(adapter)
+
+
+def test_a_kronecker_rank_that_adds_nothing_is_refused(lowering: Lowering, references: dict[str, Reference]) -> None:
+    def raise_rank(tensors: dict[str, torch.Tensor]) -> None:
+        tensors[f"{Q}.lokr_w1"] = torch.ones(8, 8)
+        tensors[f"{Q}.lokr_w2_a"], tensors[f"{Q}.lokr_w2_b"] = torch.ones(8, 9), torch.ones(9, 8)
+
+    adapter = configured(
+        with_tensors(references["lokr"].adapter, raise_rank), rank_pattern={"layers.0.self_attn.q_proj": 9}
+    )
+    with pytest.raises(AdapterIncompatible, match=r"W2 .* has rank 9, of its shape 8 is the most"):
+        lowering.lower(adapter)
+
+
+@pytest.mark.parametrize(
     ("tensor", "shape", "fault"),
     [
         ("lokr_w1", (4, 5), r"\[64, 80\], the base needs \[64, 64\]"),

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,15 +16,18 @@ from engine.errors import (
     GrammarDeadEnd,
     LogitsInvalid,
     PromptTooLong,
+    SamplingInvalid,
     TooManyExperts,
     UnsupportedModel,
 )
 from engine.model.config import read_config
+from engine.model.native import NativeTransformer
+from engine.model.native_library import library
 from engine.request import ExpertUse, FinishReason, GenerationRequest, SamplingParams
-from engine.service import Engine
+from engine.scheduler import Scheduler
 from tests.unit.engine.conftest import MakeEngine
 from tests.unit.engine.helpers import ask
-from tests.unit.engine.models import Reference
+from tests.unit.engine.models import Reference, configs, make_reference, save_base
 from tests.unit.engine.test_sampler import AllowedSet
 
 VOCAB = 97
@@ -141,17 +145,55 @@ async def test_a_crash_of_the_thread_fails_everyone_and_shows_in_the_health(
         await ask(engine, [8])
 
 
-async def test_int8_serves_every_kind(make_engine: MakeEngine, references: dict[str, Reference]) -> None:
-    engine: Engine = make_engine(quantization="int8")
-    for reference in references.values():
-        answer = await ask(engine, [8, 9, 10], [(reference, 1.0)])
-        assert answer.finish in (FinishReason.STOP, FinishReason.LENGTH)
-    memory = engine.stats().memory_bytes
+@pytest.fixture(scope="module")
+def even_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A vocabulary of whole vectors, so that the fused kernels serve it where they are."""
+    return save_base(tmp_path_factory.mktemp("even"), 112)
+
+
+@pytest.mark.parametrize("quantization", ["int8", "int4", "bf16"])
+async def test_rounded_weights_serve_every_kind_nearly_as_whole_ones(
+    make_engine: MakeEngine, even_base: Path, quantization: str
+) -> None:
+    rounded, whole = make_engine(base=even_base, quantization=quantization), make_engine(base=even_base)
+    if quantization != "bf16" and library() is not None:
+        assert isinstance(rounded._loop.runner.model, NativeTransformer)
+    for seed, (name, (config, virtual)) in enumerate(configs().items()):
+        reference = make_reference(even_base, name, config, virtual, seed)
+        found, expected = [
+            await ask(engine, [8, 9, 10], [(reference, 1.0)], max_tokens=1, logprobs=112) for engine in (rounded, whole)
+        ]
+        ours, theirs = (torch.tensor(sorted(answer.logprobs[0].top))[:, 1] for answer in (found, expected))
+        likely = theirs > -5
+        assert (ours - theirs)[likely].abs().max() < (2.5 if quantization == "int4" else 0.7), name
+    memory = rounded.stats().memory_bytes
     assert set(memory) == {"base", "slots", "kv"} and min(memory.values()) > 0
 
 
-async def test_bf16_runs_on_a_cpu_too(make_engine: MakeEngine, references: dict[str, Reference]) -> None:
-    assert (await ask(make_engine(quantization="bf16"), [8, 9], [(references["dora"], 1.0)])).finish
+@pytest.mark.parametrize("ids", [(), (VOCAB,), (8, -1)])
+async def test_a_prompt_of_other_ids_is_refused_and_the_engine_lives(
+    make_engine: MakeEngine, ids: tuple[int, ...]
+) -> None:
+    engine = make_engine()
+    with pytest.raises(SamplingInvalid, match="prompt_ids"):
+        await ask(engine, ids)
+    assert (await ask(engine, [8])).finish
+
+
+def test_a_tokenizer_longer_than_the_head_is_refused(make_engine: MakeEngine) -> None:
+    with pytest.raises(UnsupportedModel, match="98 tokens, the model 97 logits"):
+        make_engine(num_tokens=98)
+
+
+async def test_requests_that_leave_do_not_count_as_waiting(make_engine: MakeEngine) -> None:
+    engine = make_engine(max_queue=2)
+    engine._loop.scheduler.plan = lambda: time.sleep(0.2) or plan()  # type: ignore[method-assign, func-returns-value]
+    plan = Scheduler.plan.__get__(engine._loop.scheduler)
+    generation = await engine.submit(endless())
+    await anext(aiter(generation))
+    for _ in range(5):
+        generation.cancel()
+    engine.check_capacity()
 
 
 async def test_a_full_queue_refuses_requests_with_experts_too(
@@ -171,12 +213,12 @@ async def test_a_full_queue_refuses_requests_with_experts_too(
 
 @pytest.mark.parametrize("quantization", ["fp32", "int8"])
 async def test_an_expert_that_overflows_fails_alone(
-    make_engine: MakeEngine, references: dict[str, Reference], quantization: str
+    make_engine: MakeEngine, references: dict[str, Reference], even_base: Path, quantization: str
 ) -> None:
     """Finite weights whose products are not: neighbours share the batch and the cache's tensors with it."""
     huge = {name: torch.full_like(tensor, 1e25) for name, tensor in references["lora"].adapter.tensors.items()}
     poison = replace(references["lora"], adapter=replace(references["lora"].adapter, tensors=huge, generation="poison"))
-    engine = make_engine(quantization=quantization)
+    engine = make_engine(base=even_base, quantization=quantization)
     prompts = [[8, 9, n] for n in range(6, 14)]
     alone = [(await ask(engine, ids)).ids for ids in prompts]
     crowd = await asyncio.gather(
@@ -208,6 +250,7 @@ async def test_an_expert_whose_scale_overflows_is_refused(
         ({"model_type": "llama"}, "model_type 'llama'"),
         ({"attention_bias": True}, "attention_bias"),
         ({"head_dim": None}, "head_dim"),
+        ({"num_attention_heads": 5}, "num_key_value_heads 2 does not divide num_attention_heads 5"),
     ],
 )
 def test_a_base_that_would_be_run_wrongly_is_refused_by_its_key(

@@ -195,6 +195,23 @@ def test_int8_is_within_half_a_step_for_each_position_and_head(seed: int, magnit
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.int8])
+@pytest.mark.parametrize("part", ["key", "value"])
+@pytest.mark.parametrize("fault", [torch.nan, torch.inf])
+@pytest.mark.filterwarnings("ignore:invalid value encountered")
+def test_what_is_not_finite_is_not_hidden(dtype: torch.dtype, part: str, fault: float) -> None:
+    caches = torch.zeros(2, 2, 8, 1, 16, device=DEVICE).to(dtype)
+    scales = torch.zeros(2, 2, 8, 1, device=DEVICE) if dtype == torch.int8 else [None, None]
+    new = torch.randn(2, 11, 1, 16, device=DEVICE)
+    new[int(part == "value"), 4, 0, 3] = fault
+    write_cache(new[0], new[1], caches[0], caches[1], torch.arange(11, device=DEVICE), scales[0], scales[1])
+    table = torch.tensor([[0, 1]], dtype=torch.int32, device=DEVICE)
+    length = torch.tensor([11], dtype=torch.int32, device=DEVICE)
+    query = torch.ones(1, 1, 16, device=DEVICE)
+    out = paged_attention(query, caches[0], caches[1], table, length, 0.25, scales[0], scales[1])
+    assert not out.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int8])
 def test_what_was_stored_is_what_attention_sees(dtype: torch.dtype) -> None:
     caches = torch.zeros(2, 4, 8, 2, 16, device=DEVICE).to(dtype)
     scales = torch.full((2, 4, 8, 2), torch.nan, device=DEVICE) if dtype == torch.int8 else [None, None]

@@ -44,6 +44,11 @@ def test_the_table_holds_what_the_engine_would_reserve() -> None:
     assert found["num_slots"] == 7 and found["num_contexts"] == found["kv_tokens"] // 4096
 
 
+def test_a_cache_in_int8_holds_more_tokens() -> None:
+    full, small = (figures("--base", str(QWEN), "--kv-dtype", kind)["budget"]["kv_tokens"] for kind in ("auto", "int8"))
+    assert 1.8 * full < small < 2 * full
+
+
 def test_for_people_every_part_has_a_line_and_so_has_every_expert() -> None:
     result = invoke("--base", str(QWEN))
     begins = [line.split()[0] for line in result.stdout.splitlines() if line]
@@ -73,12 +78,12 @@ def test_as_many_slots_as_are_promised_fit_and_one_more_does_not() -> None:
     assert invoke(*options, "--experts", str(slots + 1)).exit_code == 2
 
 
-@pytest.mark.parametrize("quantization", ["nf4", "bf16", "fp32", "int8"])
+@pytest.mark.parametrize("quantization", ["nf4", "bf16", "fp32", "int8", "int4"])
 def test_every_quantization_can_be_planned(quantization: str) -> None:
     found = figures("--base", str(QWEN), "--quantization", quantization)
     assert found["quantization"] == quantization
     assert found["experts"][0]["value_bytes"] == found["experts"][0]["values"] * (
-        4 if quantization in ("int8", "fp32") else 2
+        4 if quantization in ("int8", "int4", "fp32") else 2
     )
 
 

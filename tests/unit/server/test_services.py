@@ -12,7 +12,7 @@ from engine.budget import budget_of, fitted
 from engine.model.config import read_config
 from server.errors import NotReady
 from server.services import Lifecycle, Services, build_services, engine_config, memory_line
-from server.settings import Settings, SettingsInvalid
+from server.settings import Quantization, Settings, SettingsInvalid
 from tests.fakes import FakeEngine
 
 
@@ -27,10 +27,14 @@ def test_auto_is_nf4_on_cuda() -> None:
 
 
 def test_a_choice_of_the_operator_stands() -> None:
-    settings = Settings(device="cpu", quantization="fp32", slots=3, max_batch=5, max_queue=9)
+    settings = Settings(device="cpu", quantization="fp32", kv_dtype="int8", slots=3, max_batch=5, max_queue=9)
     config = engine_config(settings, num_tokens=7, has_cuda=True)
-    assert (config.device, config.quantization) == ("cpu", "fp32")
+    assert (config.device, config.quantization, config.kv_dtype) == ("cpu", "fp32", "int8")
     assert (config.num_slots, config.max_batch, config.max_queue) == (3, 5, 9)
+
+
+def test_a_batch_larger_than_a_step_makes_the_step_larger() -> None:
+    assert engine_config(Settings(max_batch=600), num_tokens=7, has_cuda=False).max_step_tokens == 600
 
 
 def test_cuda_without_a_device_is_refused() -> None:
@@ -38,9 +42,10 @@ def test_cuda_without_a_device_is_refused() -> None:
         engine_config(Settings(device="cuda"), num_tokens=7, has_cuda=False)
 
 
-def test_what_the_engine_cannot_do_is_refused_in_its_own_words() -> None:
-    with pytest.raises(SettingsInvalid, match="int8"):
-        engine_config(Settings(device="cuda", quantization="int8"), num_tokens=7, has_cuda=True)
+@pytest.mark.parametrize("quantization", ["int8", "int4"])
+def test_what_the_engine_cannot_do_is_refused_in_its_own_words(quantization: Quantization) -> None:
+    with pytest.raises(SettingsInvalid, match=f"{quantization} runs on a CPU only"):
+        engine_config(Settings(device="cuda", quantization=quantization), num_tokens=7, has_cuda=True)
 
 
 def test_a_base_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.types import Message
 
+from engine.errors import EngineStopped
 from engine.request import FinishReason, Timings, TokenEvent
 from server.schemas import TextChunk
 from server.streaming import Finish, StopStrings, cancelling_on_disconnect, event_of, read_text
@@ -37,6 +38,9 @@ class Tokens:
 
     def cancel(self) -> None:
         self.is_cancelled = True
+
+    def timings(self) -> Timings:
+        return TIMES
 
     async def __aiter__(self) -> AsyncIterator[TokenEvent]:
         for byte in self._data:
@@ -96,6 +100,23 @@ async def test_a_stop_string_cancels_the_rest_and_counts_as_an_own_end() -> None
     assert finish == Finish(FinishReason.STOP, 8, TIMES)
     assert tokens.is_cancelled
     assert tokens.num_given == 8
+
+
+class Dying(Tokens):
+    """Raises as soon as it was cancelled, or at its end."""
+
+    async def __aiter__(self) -> AsyncIterator[TokenEvent]:
+        async for event in super().__aiter__():
+            if event.finish:
+                raise EngineStopped("gone")
+            yield event
+
+
+async def test_an_answer_that_is_whole_stays_whole_whatever_the_engine_says_then() -> None:
+    pieces, finish = await read(Dying(b"one STOP and much more"), "STOP")
+    assert "".join(pieces) == "one " and finish == Finish(FinishReason.STOP, 8, TIMES)
+    with pytest.raises(EngineStopped):
+        await read(Dying(b"one"), "STOP")
 
 
 async def test_what_was_held_back_comes_when_no_stop_string_follows() -> None:
