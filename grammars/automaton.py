@@ -13,6 +13,7 @@ from typing import Final, TypeAlias
 
 from grammars.decimal_machines import Decimals, Multiple, Range
 from grammars.errors import AutomatonTooLarge
+from grammars.leap_seconds import ShiftedLeapSecond
 from grammars.machines import DEAD, Expression, Length, Machine, Not, State
 from grammars.regex_tree import ANYTHING, Concat, Node
 from grammars.spelling import FIRST_SURROGATE, LAST_SURROGATE, MAX_POINT, Ranges, union
@@ -36,11 +37,13 @@ class Language:
     max_length: int | None = None
     multiple_of: tuple[int, int] | None = None  # (p, k): decimals that are multiples of p / 10**k
     decimals: Decimals | None = None  # decimal numbers of a range
+    leap: ShiftedLeapSecond | None = None
 
     @property
     def is_free(self) -> bool:
         """Nothing but bounds on the length, if any."""
-        return not (self.whole or self.somewhere or self.not_whole or self.nowhere or self.decimals)
+        others = (self.whole, self.somewhere, self.not_whole, self.nowhere, self.multiple_of, self.decimals, self.leap)
+        return not any(others)
 
     def also(self, other: "Language") -> "Language":
         """The texts that both have; not for two ranges of numbers."""
@@ -54,6 +57,7 @@ class Language:
             max_length=min(limits, default=None),
             multiple_of=self.multiple_of or other.multiple_of,
             decimals=self.decimals or other.decimals,
+            leap=self.leap or other.leap,
         )
 
     def machines(self) -> list[Machine]:
@@ -67,6 +71,8 @@ class Language:
             found.append(Range(self.decimals))
         if self.multiple_of is not None:
             found.append(Multiple(*self.multiple_of))
+        if self.leap is not None:
+            found.append(self.leap)
         return found or [Expression.of(ANYTHING)]
 
     def accepts(self, text: str) -> bool:

@@ -5,10 +5,13 @@ every other state is a rule. Called by `regex` and `json_schema`.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from grammars.automaton import Automaton
 from grammars.rules import Alternative, Item, Ref, Rules
 from grammars.spelling import Ranges
+
+MAX_REPEAT: Final = 2_000  # llama.cpp refuses more as a lower bound, and takes more as an upper one for no bound
 
 Spell = Callable[[Ranges], list[str]]  # a set of characters to GBNF alternatives
 
@@ -51,10 +54,10 @@ class _Writer:
         found: list[Alternative] = [self._end] if self._automaton.accepting[state] else []
         for ranges, target in self._automaton.edges[state]:
             for spelled in self._spell(ranges):
-                found.append((spelled, *self._tail(target, ranges, spelled, waiting)))
+                found.append((spelled, *self._tail(target, waiting)))
         return found
 
-    def _tail(self, state: int, ranges: Ranges, spelled: str, waiting: list[int]) -> Sequence[Item]:
+    def _tail(self, state: int, waiting: list[int]) -> Sequence[Item]:
         """What follows the entry into a state: the state itself where it has one way on, else its rule."""
         tail: list[Item] = []
         edges, accepting = self._automaton.edges, self._automaton.accepting
@@ -64,16 +67,21 @@ class _Writer:
                 break
             tail.append(options[0])
             state = edges[state][0][1]
-        count = self._counted(state) if not tail else 0
         if accepting[state] and not edges[state]:
             return [*_counted_runs(tail), *self._end]
-        is_one = not spelled.startswith('"\\\\')  # an escape is two items, and a count would take the second alone
-        if count and is_one and len(self._spell(ranges)) == 1 and self._spell(edges[state][0][0]) == [spelled]:
-            return [f"{spelled}{{0,{count}}}", *self._end]
-        return [*_counted_runs(tail), self._ref(state, waiting)]
+        more = self._optional(state)
+        return [*_counted_runs(tail), *((more, *self._end) if more else (self._ref(state, waiting),))]
+
+    def _optional(self, state: int) -> str:
+        """Up to so many more of one set, where that is all that may follow; empty where it is not."""
+        count = self._counted(state)
+        if not 0 < count <= MAX_REPEAT:
+            return ""
+        options = self._spell(self._automaton.edges[state][0][0])
+        return f"{options[0]}{{0,{count}}}" if len(options) == 1 and _is_one_item(options[0]) else ""
 
     def _counted(self, state: int) -> int:
-        """How many accepting states in a row read one and the same set and then end, each entered once; else 0."""
+        """How many accepting states in a row read one and the same set and then end; else 0."""
         if state not in self._counts:
             self._count(state)
         return self._counts[state]
@@ -81,14 +89,21 @@ class _Writer:
     def _count(self, state: int) -> None:
         edges, accepting = self._automaton.edges, self._automaton.accepting
         run, ranges = [state], edges[state][0][0] if edges[state] else ()
+        seen = {state}
         while accepting[state] and len(edges[state]) == 1 and edges[state][0][0] == ranges:
             state = edges[state][0][1]
-            if self._ways_in[state] != 1 or state == run[0]:  # a loop through the start has one way in as well
+            if state in seen:
                 break
             run.append(state)
-        is_counted = accepting[state] and not edges[state]
-        for place, passed in enumerate(run):
+            seen.add(state)
+        is_counted = accepting[run[-1]] and not edges[run[-1]]
+        for place, passed in enumerate(run[:-1] or run):
             self._counts[passed] = len(run) - 1 - place if is_counted else 0
+
+
+def _is_one_item(spelled: str) -> bool:
+    """An escape of JSON is two items, and a count would take the second alone."""
+    return not spelled.startswith('"\\\\')
 
 
 def _counted_runs(items: list[Item]) -> list[Item]:
@@ -101,6 +116,7 @@ def _counted_runs(items: list[Item]) -> list[Item]:
             end += 1
         item = items[at]
         is_class = isinstance(item, str) and item.startswith("[") and end - at > 1
+        end = min(end, at + MAX_REPEAT) if is_class else end
         found.extend([f"{item}{{{end - at}}}"] if is_class else items[at:end])
         at = end
     return found

@@ -9,6 +9,7 @@ from typing import Final, TypeAlias
 
 MAX_RULES: Final = 20_000
 MAX_BYTES: Final = 256 * 1024
+MAX_REPEATED: Final = 40_000  # each repetition becomes a rule of llama.cpp's
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +45,16 @@ class Rules:
     def __init__(self) -> None:
         self._rules: dict[str, list[Alternative]] = {}
         self._stems: dict[str, int] = {}
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._rules
+        self._blocks: dict[str, str] = {}
 
     def reserve(self, stem: str) -> Ref:
         """A new name beginning with the stem, without alternatives yet."""
         number = self._stems.get(stem, 0)
+        name = f"{stem}-{number}" if number else stem
+        while name in self._rules:  # another stem may end in a number
+            number += 1
+            name = f"{stem}-{number}"
         self._stems[stem] = number + 1
-        name = f"{stem}-{number}" if number or stem in self._rules else stem
         self._rules[name] = []
         if len(self._rules) > MAX_RULES:
             raise GrammarTooLarge(f"the grammar needs more than {MAX_RULES:,} rules")
@@ -67,6 +69,12 @@ class Rules:
     def add(self, stem: str, *alternatives: Alternative) -> Ref:
         return self.define(self.reserve(stem), *alternatives)
 
+    def block(self, name: str, gbnf: str) -> Ref:
+        """Rules that are written already, the first one called `name`; no stem may begin any of their names."""
+        self._rules[name] = [()]
+        self._blocks[name] = gbnf
+        return Ref(name)
+
     def is_productive(self, ref: Ref) -> bool:
         """Some finite text matches the rule."""
         return ref.name in self._productive()
@@ -74,15 +82,21 @@ class Rules:
     def render(self, root: Ref) -> str:
         """GBNF whose first rule is `root`. The root must be productive. Raises GrammarTooLarge."""
         productive = self._productive()
-        lines, seen, waiting = [], {root.name}, [root.name]
+        lines, seen, waiting, repeated = [], {root.name}, [root.name], 0
         while waiting:
             name = waiting.pop()
+            if name in self._blocks:
+                lines.append(self._blocks[name])
+                continue
             options = [option for option in self._rules[name] if _is_complete(option, productive)]
             lines.append(f"{name} ::= {' | '.join(_print(option) for option in options)}\n")
-            for item in (item for option in reversed(options) for item in reversed(option)):
-                if isinstance(item, Ref) and item.name not in seen:
+            for item in (item for option in reversed(options) for item in reversed(option) if isinstance(item, Ref)):
+                repeated += item.low if item.high is None else item.high
+                if item.name not in seen:
                     seen.add(item.name)
                     waiting.append(item.name)
+        if repeated > MAX_REPEATED:
+            raise GrammarTooLarge(f"the grammar repeats {repeated:,} times; the limit is {MAX_REPEATED:,}")
         text = "".join(lines)
         if len(text.encode()) > MAX_BYTES:
             raise GrammarTooLarge(f"the grammar takes {len(text.encode()):,} bytes; the limit is {MAX_BYTES:,}")

@@ -13,6 +13,7 @@ from grammars.json_schema.arrays import write_array
 from grammars.json_schema.disjoint import are_disjoint
 from grammars.json_schema.document import Document, Draft, Node, Place
 from grammars.json_schema.fields import Object
+from grammars.json_schema.keywords import ANNOTATIONS
 from grammars.json_schema.merge import Merger
 from grammars.json_schema.objects import write_object
 from grammars.json_schema.ranges import common, language
@@ -24,17 +25,20 @@ from grammars.rules import Alternative, GrammarTooLarge, Ref, Rules
 _ALL_NUMBERS: Final = Number(None, None, False, False, is_integer=False, multiple_of=None, place=None)
 
 
-def to_gbnf(schema: object, draft: Draft | None = None) -> str:
+def to_gbnf(schema: object, draft: Draft | None = None, asserts_formats: bool = True) -> str:
     """Every text of the grammar is an instance, and every instance has a text, its properties in the schema's order.
 
-    The draft is the one that `$schema` names, else 2020-12. Raises SchemaUnsupported, naming the keyword and its
-    JSON pointer, for what can not be enforced, for faults, and for a schema that no value satisfies.
+    The draft is the one that `$schema` names, else 2020-12. A format is enforced, though draft 2020-12 takes it for an
+    annotation unless told otherwise: `asserts_formats` False is its default. Raises SchemaUnsupported, naming the
+    keyword and its JSON pointer, for what can not be enforced, for faults, and for a schema that no value satisfies.
     """
-    document = Document(schema, draft)
+    document = Document(schema, draft, asserts_formats)
     try:
         return _Converter(Merger(document, are_disjoint)).convert((document.root,))
     except GrammarTooLarge as large:
         raise SchemaUnsupported("$schema", "#", large.reason) from large
+    except RecursionError as deep:
+        raise SchemaUnsupported("$schema", "#", "its schemas refer to one another too deeply") from deep
 
 
 class _Converter:
@@ -53,7 +57,7 @@ class _Converter:
             ref, node = self._waiting.pop()
             self._rules.define(ref, *self._alternatives(node))
         if not self._rules.is_productive(self._root):
-            raise SchemaUnsupported("$schema", "#", "no value satisfies the schema")
+            raise SchemaUnsupported(_constraints(root), "#", "no value satisfies the schema")
         return self._rules.render(self._root)
 
     def _value(self, node: Node) -> Ref:
@@ -108,6 +112,12 @@ def _simplified(found: list[Shape]) -> list[Shape]:
         if isinstance(shape, Number) and replace(shape, place=None) == _ALL_NUMBERS:
             kept = [other for other in kept if other is shape or not isinstance(other, Number)]
     return kept
+
+
+def _constraints(root: Node) -> str:
+    """What may have left nothing: the names of the keywords at the root."""
+    schema = root[0].schema
+    return "false" if isinstance(schema, bool) else ", ".join(n for n in schema if n not in ANNOTATIONS) or "$schema"
 
 
 def _stem(node: Node) -> str:

@@ -7,10 +7,11 @@ from typing import Final
 
 from grammars.json_schema.children import item_node, keyword, property_node
 from grammars.json_schema.document import Node
-from grammars.json_schema.fields import Object, is_empty
+from grammars.json_schema.fields import Object
 from grammars.json_schema.members import accepts, way_accepts
 from grammars.json_schema.merge import Merger, Ways, types_of
 from grammars.json_schema.shapes import Array, Number, Shape, Text, Values, shapes_of
+from grammars.json_schema.texts import is_empty
 
 MAX_DEPTH: Final = 4
 

@@ -43,9 +43,10 @@ Node: TypeAlias = tuple[Place, ...]  # all of them hold at once; the empty one a
 class Document:
     """Raises SchemaUnsupported for a document that is too large, of a draft that is not known, or no schema at all."""
 
-    def __init__(self, schema: object, draft: Draft | None = None) -> None:
+    def __init__(self, schema: object, draft: Draft | None = None, asserts_formats: bool = True) -> None:
         _check_size(schema)
         self.draft = draft or _draft_of(schema)
+        self._asserts_formats = asserts_formats
         self._places: dict[str, Place] = {}
         self._resources: dict[str, str] = {}  # URI without fragment -> pointer of what it names
         self._anchors: dict[tuple[str, str], str] = {}
@@ -95,6 +96,8 @@ class Document:
             raise SchemaUnsupported("$schema", pointer, f"the document has more than {MAX_SCHEMAS:,} subschemas")
         if isinstance(schema, dict):
             base = self._named(schema, pointer, base)
+            if not self._asserts_formats:
+                schema = {name: value for name, value in schema.items() if name != "format"}
         place = Place(pointer, schema, base, is_own)
         self._places[pointer] = place
         if isinstance(schema, dict):

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Final
 
-from grammars.automaton import Language, automaton
-from grammars.errors import AutomatonTooLarge, SchemaUnsupported
+from grammars.automaton import Language
+from grammars.errors import SchemaUnsupported
 from grammars.json_schema.children import additional, expression, joined, keyword, mapping, property_node
 from grammars.json_schema.document import Node, Place
 from grammars.json_schema.members import accepts
 from grammars.json_schema.merge import Merger, types_of
-from grammars.json_schema.texts import language_of
+from grammars.json_schema.texts import is_empty, languages_of
 
 MAX_PATTERNS: Final = 4
 
@@ -93,7 +93,7 @@ def _admitted(merger: Merger, names: Node) -> tuple[list[str], list[Language]]:
         if values:
             listed.extend(values)  # each is checked against the whole later
         else:
-            languages.append(language_of(way))
+            languages.extend(languages_of(way))
     return listed, languages
 
 
@@ -125,13 +125,3 @@ def _extra(merger: Merger, place: Place, matched: set[str]) -> Node:
     if own:
         return joined(merger.child(place, "patternProperties", pattern) for pattern in own)
     return additional(merger.document, place)
-
-
-def is_empty(language: Language, place: Place | None, keyword_name: str) -> bool:
-    """No text has it. Raises SchemaUnsupported where that takes too long to find out."""
-    if language.is_free:
-        return language.max_length is not None and language.min_length > language.max_length
-    try:
-        return automaton(language).is_empty
-    except AutomatonTooLarge as large:
-        raise SchemaUnsupported(keyword_name, place.pointer if place else "#", large.reason) from large

@@ -1,14 +1,16 @@
 """The formats of strings as regular expressions, by the RFC that JSON Schema names for each.
 
-A format is enforced, never taken as a mere annotation; one that is not here is refused by name. Narrower than
-its RFC are `time` and `date-time` (a leap second only where the offset is zero) and `hostname` (no A-labels
-`xn--`, at most five labels, all but the first of at most 40 characters). Called by `texts`.
+One that is not here is refused by name, and so is `hostname`: whether an A-label (`xn--...`) is valid, Punycode
+decides, and no automaton. Times are two languages: with a leap second away from the zero offset, and all the others.
+Called by `texts`.
 """
 
+from dataclasses import replace
 from functools import cache
 from typing import Final
 
 from grammars.automaton import Language
+from grammars.leap_seconds import ShiftedLeapSecond
 from grammars.regex import parse
 
 # On numbers these say a range; the ones of IGNORED say how a reader should store the value.
@@ -21,6 +23,7 @@ _DATE: Final = (
     rf"|{_LEAP_YEAR}-02-29)"
 )
 _OFFSET: Final = r"([Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)"
+# A leap second here is one of the zero offset.
 _TIME: Final = rf"(([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d+)?{_OFFSET}|23:59:60(\.\d+)?([Zz]|[+-]00:00))"
 _DURATION_TIME: Final = r"T(\d+H(\d+M(\d+S)?)?|\d+M(\d+S)?|\d+S)"
 _DURATION_DATE: Final = r"(\d+Y(\d+M(\d+D)?)?|\d+M(\d+D)?|\d+D)"
@@ -66,13 +69,15 @@ _PATTERNS: Final = {
     "ipv4": _IPV4,
     "ipv6": _IPV6,
     "email": _EMAIL,
-    "hostname": r"[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,40}){0,4}",
     "uri": rf"{_SCHEME}:{_HIER}{_PCHAR}+{_SEGMENTS}|){_REST}",
     "json-pointer": _POINTER,
     "relative-json-pointer": rf"(0|[1-9]\d*)(#|{_POINTER})",
 }
-# What a host name's labels may not look like: a hyphen at an end, or the mark of an encoded label.
-_BAD_LABEL: Final = r"(^|\.)(-|[^.][^.]--)|-(\.|$)"
+# More than the leap seconds away from the zero offset: which minute goes with which offset, the machine tells.
+_LEAP: Final = r"([01]\d|2[0-3]):[0-5]\d:60(\.\d+)?[+-]([01]\d|2[0-3]):[0-5]\d"
+_LEAPS: Final = {"time": _LEAP, "date-time": f"{_DATE}[Tt]{_LEAP}"}
+DAY: Final = Language(whole=(parse(f"{_DATE}[Tt]"),))
+LEAP_LENGTHS: Final = {"time": len("15:59:60-08:00"), "date-time": len("1998-12-31T15:59:60-08:00")}
 
 NAMES: Final = tuple(sorted(_PATTERNS))
 
@@ -82,5 +87,23 @@ def language(name: str) -> Language | None:
     """The texts of a format; None for a format that is not known."""
     if name not in _PATTERNS:
         return None
-    nowhere = (parse(_BAD_LABEL),) if name == "hostname" else ()
-    return Language(whole=(parse(_PATTERNS[name]),), nowhere=nowhere)
+    return Language(whole=(parse(_PATTERNS[name]),))
+
+
+@cache
+def leap_language(name: str) -> Language | None:
+    """The texts of `time` and `date-time` that their own language leaves out; None for other formats."""
+    if name not in _LEAPS:
+        return None
+    return Language(whole=(parse(_LEAPS[name]),), leap=ShiftedLeapSecond(has_date=name == "date-time"))
+
+
+def leap_name(language: Language) -> str:
+    """Whose leap language this is, its length apart; empty for any other language."""
+    return next((name for name in _LEAPS if replace(language, max_length=None) == leap_language(name)), "")
+
+
+def accepts(name: str, text: str) -> bool:
+    """The text is of the format, which has to be one of NAMES."""
+    languages = (language(name), leap_language(name))
+    return any(one.accepts(text) for one in languages if one)

@@ -67,6 +67,9 @@ def check(schema: Mapping[str, object], pointer: str, is_draft_7: bool) -> None:
             raise SchemaUnsupported(name, pointer, REFUSED[name])
         if is_draft_7 and name in NOT_IN_DRAFT_7:
             raise SchemaUnsupported(name, pointer, "draft 7 does not know it; name draft 2020-12 in $schema")
+        if not is_draft_7 and (name == "additionalItems" or (name == "items" and isinstance(value, list))):
+            reason = "draft 2020-12 says prefixItems and items for it; or name draft 7 in $schema"
+            raise SchemaUnsupported(name, pointer, reason)
         if is_draft_7 and name in ASSERTED_IN_DRAFT_7:
             raise SchemaUnsupported(name, pointer, "what a string encodes can not be enforced")
         if name not in ANNOTATIONS and name not in SUPPORTED and not name.startswith("x-"):

@@ -6,11 +6,11 @@ Follows the same keywords as `shapes`, on a value instead of a language. Called 
 from collections.abc import Callable
 from typing import Final
 
+from grammars.json_schema import texts
 from grammars.json_schema.children import item_node, keyword, property_node
 from grammars.json_schema.document import Node, Place
 from grammars.json_schema.merge import Merger
 from grammars.json_schema.negation import NOT_IN
-from grammars.json_schema.texts import language_of
 from grammars.json_schema.values import exact, key, type_of, types_in
 
 
@@ -24,7 +24,7 @@ def way_accepts(merger: Merger, way: Node, value: object) -> bool:
         return False
     match value:
         case str():
-            return language_of(way).accepts(value)
+            return texts.accepts(way, value)
         case list():
             items = (accepts(merger, item_node(merger.document, way, i), item) for i, item in enumerate(value))
             return all(_array_fits(merger, place, value) for place in way) and all(items)

@@ -34,6 +34,7 @@ class Merger:
         self._are_disjoint = are_disjoint
         self._of_place: dict[Place, Ways] = {}
         self._of_node: dict[Node, Ways] = {}
+        self._proving: set[Place] = set()
         self._work = 0
 
     def ways(self, node: Node) -> Ways:
@@ -153,8 +154,11 @@ class Merger:
         return [(present, *rest), (without,), (self.document.graft(f"{pointer}/other", _NON_OBJECTS),)]
 
     def _check_one_of(self, place: Place, schema: Mapping[str, object], path: tuple[Place, ...]) -> None:
+        if place in self._proving:
+            return  # inside its own proof the value is a part of the value that the proof is about: by induction
         options = schema["oneOf"]
         assert isinstance(options, list)
+        self._proving.add(place)
         beside = {name: value for name, value in schema.items() if name not in _APPLICATORS}
         self._spend(len(options) ** 2, place)
         own: Ways = ((place,),) if any(name not in keywords.ANNOTATIONS for name in beside) else ((),)
@@ -164,6 +168,7 @@ class Merger:
                 if not self._are_disjoint(self, left, right):
                     reason = f"no proof that a value can not satisfy both option {other} and option {index}"
                     raise SchemaUnsupported("oneOf", place.pointer, reason)
+        self._proving.remove(place)
 
 
 def types_of(way: Node) -> frozenset[str]:

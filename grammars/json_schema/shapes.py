@@ -17,7 +17,7 @@ from grammars.json_schema.document import Node, Place
 from grammars.json_schema.fields import Object, object_shape
 from grammars.json_schema.members import way_accepts
 from grammars.json_schema.merge import Merger, types_of
-from grammars.json_schema.texts import language_of
+from grammars.json_schema.texts import languages_of
 from grammars.json_schema.values import canonical, exact, key, written
 
 MAX_UNIQUE: Final = 6  # values of which arrays without repetition are written out
@@ -67,7 +67,7 @@ def shapes(merger: Merger, node: Node) -> list[Shape]:
 
 
 def shapes_of(merger: Merger, way: Node) -> list[Shape]:
-    """The shapes of one way, each of another type."""
+    """The shapes of one way; no value has two of them."""
     listed = _listed(way)
     if listed is not None:
         kept = [canonical(value) for value in listed if way_accepts(merger, way, value)]
@@ -81,9 +81,8 @@ def shapes_of(merger: Merger, way: Node) -> list[Shape]:
     if types & {"integer", "fraction"}:
         found.extend(_numbers(way, types))
     if "string" in types:
-        language = language_of(way)
-        if language.max_length is None or language.min_length <= language.max_length:
-            found.append(Text(language, _first(way, "pattern", "format", "maxLength", "minLength")))
+        place = _first(way, "pattern", "format", "maxLength", "minLength")
+        found.extend(Text(language, place) for language in languages_of(way))
     if "array" in types:
         found.extend(_array(merger, way))
     if "object" in types:

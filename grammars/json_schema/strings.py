@@ -5,14 +5,16 @@ only: raw, or by its short escape; else an escaped `a` would pass where `a` is e
 `objects`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Final
 
 from grammars.automaton import Automaton, Language, automaton
 from grammars.automaton_rules import Spell, write
 from grammars.errors import AutomatonTooLarge, SchemaUnsupported
+from grammars.json_schema import formats
 from grammars.json_schema.children import has
 from grammars.json_schema.document import Place
+from grammars.leap_seconds import leap_second_block
 from grammars.regex_tree import any_of
 from grammars.rules import Alternative, Ref, Rules
 from grammars.spelling import ANY, Ranges, char_class, in_json, literal, minus
@@ -36,7 +38,7 @@ class Strings:
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
-        self._written: dict[tuple[str, Language], Ref] = {}
+        self._made: dict[Hashable, Ref] = {}
         self.num_steps = 0  # what the automata have cost
 
     def text(self, language: Language, place: Place | None) -> Ref:
@@ -55,7 +57,7 @@ class Strings:
         return start
 
     def number(self, language: Language, place: Place | None) -> Ref:
-        return self._remembered("number", language, lambda: self._automaton("number", language, place, _plain, ""))
+        return self._once(("number", language), lambda: self._automaton("number", language, place, _plain, ""))
 
     def one_of(self, texts: Sequence[str], stem: str) -> Ref:
         """One of some texts, as a tree of their common beginnings."""
@@ -77,28 +79,35 @@ class Strings:
         return ref
 
     def _string(self, stem: str, language: Language, place: Place | None, end: str) -> Ref:
-        if not language.is_free:
-            return self._remembered(stem, language, lambda: self._quoted(stem, language, place, end))
-        if max(language.min_length, language.max_length or 0) > MAX_LENGTH:
+        longest = max(language.min_length, language.max_length or 0)
+        if longest > MAX_LENGTH:
             keyword = "minLength" if language.min_length > MAX_LENGTH else "maxLength"
-            raise SchemaUnsupported(keyword, place.pointer if place else "#", f"the limit is {MAX_LENGTH:,} characters")
-        return self._remembered(stem, language, lambda: self._free(stem, language, end))
-
-    def _remembered(self, stem: str, language: Language, make: Callable[[], Ref]) -> Ref:
-        if (stem, language) not in self._written:
-            self._written[stem, language] = make()
-        return self._written[stem, language]
+            reason = f"{longest:,} characters; the limit is {MAX_LENGTH:,}"
+            raise SchemaUnsupported(keyword, place.pointer if place else "#", reason)
+        leap = formats.leap_name(language)
+        if leap:
+            return self._once((stem, language), lambda: self._leap(stem, leap, language.max_length, end))
+        if not language.is_free:
+            return self._once((stem, language), lambda: self._quoted(stem, language, place, end))
+        return self._once((stem, language), lambda: self._free(stem, language, end))
 
     def _free(self, stem: str, language: Language, end: str) -> Ref:
         if language.max_length == 0:
             return self._rules.add(stem, (QUOTE, end))
         return self._rules.add(stem, (QUOTE, self._char(language.min_length, language.max_length), end))
 
+    def _leap(self, stem: str, name: str, max_length: int | None, end: str) -> Ref:
+        places = None if max_length is None else max_length - formats.LEAP_LENGTHS[name] - 1
+        day = (self._once("day", self._day),) if name == "date-time" else ()
+        tree = self._once(("leap", places), lambda: self._rules.block(*leap_second_block(places)))
+        return self._rules.add(stem, (QUOTE, *day, tree, end))
+
+    def _day(self) -> Ref:
+        return write(automaton(formats.DAY), self._rules, "day", _plain, "")
+
     def _char(self, low: int, high: int | None) -> Ref:
-        if "char" not in self._rules:
-            unit = f'"\\\\" (["\\\\/bfnrt] | "u" ({_UNIT}))'
-            self._rules.add("char", (char_class(_RAW),), (unit,))
-        return Ref("char", low, high)
+        unit = f'"\\\\" (["\\\\/bfnrt] | "u" ({_UNIT}))'
+        return Ref(self._once("char", lambda: self._rules.add("char", (char_class(_RAW),), (unit,))).name, low, high)
 
     def _quoted(self, stem: str, language: Language, place: Place | None, end: str) -> Ref:
         return self._rules.add(stem, (QUOTE, self._automaton(f"{stem}-at", language, place, in_json, end)))
@@ -143,11 +152,15 @@ class Strings:
         return start
 
     def _escape(self) -> Ref:
-        return Ref("escape") if "escape" in self._rules else self._rules.add("escape", (_SHORT,))
+        return self._once("escape", lambda: self._rules.add("escape", (_SHORT,)))
 
     def _rest(self, end: str) -> Ref:
-        char = self._char(0, None)
-        return Ref("name-rest") if "name-rest" in self._rules else self._rules.add("name-rest", (char, end))
+        return self._once("name-rest", lambda: self._rules.add("name-rest", (self._char(0, None), end)))
+
+    def _once(self, key: Hashable, make: Callable[[], Ref]) -> Ref:
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
 
 
 def _common_beginning(one: str, other: str) -> str:

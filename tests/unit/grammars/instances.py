@@ -52,8 +52,8 @@ class Speaker:
         self._compiler = compiler
         self._pieces = pieces
 
-    def grammar(self, schema: object, draft: Draft | None = None) -> CompiledGrammar:
-        return self._compiler.compile(to_gbnf(schema, draft))
+    def grammar(self, schema: object, draft: Draft | None = None, asserts_formats: bool = True) -> CompiledGrammar:
+        return self._compiler.compile(to_gbnf(schema, draft, asserts_formats))
 
     def reads(self, grammar: CompiledGrammar, text: str) -> bool:
         return is_sentence(grammar.matcher(), spell(self._pieces, text.encode()))
