@@ -1,25 +1,21 @@
-"""Invariants over generated schemas, numbers and patterns; jsonschema, arithmetic, `re` and llguidance are the judges."""
+"""Invariants over generated schemas, numbers and patterns; jsonschema, arithmetic and `re` are the judges."""
 
 import json
 import re
-from collections.abc import Iterator
 from decimal import Decimal
 from fractions import Fraction
-from random import Random
 
-import llguidance
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
-from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
 from grammars import regex
 from grammars.compiler import GrammarCompiler
 from grammars.errors import SchemaUnsupported
 from grammars.json_schema import to_gbnf, validate
 from grammars.vocabulary import Vocabulary
-from tests.unit.grammars.instances import Speaker, spellings
+from tests.unit.grammars.instances import Speaker
 from tests.unit.grammars.schema_strategies import schemas, values
 from tests.unit.grammars.walks import walked
 
@@ -80,14 +76,19 @@ def test_a_schema_refused_for_having_no_value_has_none(schema: object, candidate
         assume(False)
 
 
-decimals = st.builds(lambda n, places: float(Decimal(n).scaleb(-places)), st.integers(-12_000, 12_000), st.integers(0, 3))
+decimals = st.builds(
+    lambda n, places: float(Decimal(n).scaleb(-places)), st.integers(-12_000, 12_000), st.integers(0, 3)
+)
 
 
 @settings(QUIET, max_examples=150)
 @given(
     st.sampled_from(["integer", "number"]),
     st.dictionaries(
-        st.sampled_from(["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"]), decimals, min_size=1, max_size=2
+        st.sampled_from(["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"]),
+        decimals,
+        min_size=1,
+        max_size=2,
     ),
     st.none() | st.sampled_from([1, 2, 7, 10, 0.5, 0.01, 2.5]),
     st.lists(decimals, max_size=5),
@@ -112,7 +113,9 @@ def test_a_range_of_numbers_is_that_of_arithmetic(
         assert speaker.admits(grammar, number) == expected, number
 
 
-atoms = st.sampled_from(["a", "b", r"\d", r"\w", r"\s", "[ab]", "[^a]", ".", r"\.", "[a-c1]", r"\x61", '"', r"\\", "é", "-"])
+atoms = st.sampled_from(
+    ["a", "b", r"\d", r"\w", r"\s", "[ab]", "[^a]", ".", r"\.", "[a-c1]", r"\x61", '"', r"\\", "é", "-"]
+)
 quantifiers = st.sampled_from(["", "", "*", "+", "?", "{2}", "{0,2}", "{1,}", "*?", "+?"])
 patterns = st.recursive(
     st.builds(lambda atom, count: atom + count, atoms, quantifiers),
@@ -154,40 +157,3 @@ def test_an_expression_matches_the_whole_text(
         return
     for text in candidates:
         assert speaker.reads(grammar, text) == bool(in_pythons(pattern).fullmatch(text)), text
-
-
-class _Bytes:
-    """A vocabulary of bytes for llguidance."""
-
-    eos_token_id = 256
-    bos_token_id = None
-    unk_token_id = None
-    tokens = (*(bytes([n]) for n in range(256)), b"<end>")
-    special_token_ids = (256,)
-
-    def __call__(self, text: str | bytes) -> list[int]:
-        return list(text.encode() if isinstance(text, str) else text)
-
-
-@pytest.fixture(scope="module")
-def guidance() -> LLTokenizer:
-    return LLTokenizer(TokenizerWrapper(_Bytes()))
-
-
-def guided(tokenizer: LLTokenizer, schema: object) -> str:
-    """llguidance's grammar of the same white space; empty for what it does not support."""
-    options = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": False}
-    try:
-        grammar = LLMatcher.grammar_from_json_schema(json.dumps(schema), options)
-    except ValueError:
-        return ""
-    return "" if LLMatcher.validate_grammar(grammar, tokenizer) else grammar
-
-
-def guidance_admits(tokenizer: LLTokenizer, grammar: str, value: object) -> bool:
-    for text in dict.fromkeys(spellings(value)):
-        matcher = LLMatcher(tokenizer, grammar)
-        taken = matcher.try_consume_tokens(list(text.encode()))
-        if taken == len(text.encode()) and matcher.is_accepting():
-            return True
-    return False
