@@ -13,7 +13,7 @@ from grammars.spelling import Ranges
 
 MAX_REPEAT: Final = 2_000  # llama.cpp refuses more as a lower bound, and takes more as an upper one for no bound
 
-Spell = Callable[[Ranges], list[str]]  # a set of characters to GBNF alternatives
+Spell = Callable[[Ranges], Sequence[str]]  # a set of characters to GBNF alternatives
 
 
 def write(automaton: Automaton, rules: Rules, stem: str, spell: Spell, end: str) -> Ref:

@@ -52,7 +52,7 @@ def to_gbnf(pattern: str) -> str:
         accepted = automaton(Language(whole=(parse(pattern),)))
         if accepted.is_empty:
             raise RegexUnsupported("no text matches it", 0)
-        start = write(accepted, rules, "text", lambda ranges: [char_class(ranges)], "")
+        start = write(accepted, rules, "text", lambda ranges: (char_class(ranges),), "")
         return rules.render(rules.add("root", (start,)))
     except (AutomatonTooLarge, GrammarTooLarge) as large:
         raise RegexUnsupported(large.reason, 0) from large

@@ -75,13 +75,11 @@ class Rules:
         self._blocks[name] = gbnf
         return Ref(name)
 
-    def is_productive(self, ref: Ref) -> bool:
-        """Some finite text matches the rule."""
-        return ref.name in self._productive()
-
     def render(self, root: Ref) -> str:
-        """GBNF whose first rule is `root`. The root must be productive. Raises GrammarTooLarge."""
+        """GBNF whose first rule is `root`; empty where no finite text matches the root. Raises GrammarTooLarge."""
         productive = self._productive()
+        if root.name not in productive:
+            return ""
         lines, seen, waiting, repeated = [], {root.name}, [root.name], 0
         while waiting:
             name = waiting.pop()

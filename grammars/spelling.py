@@ -6,6 +6,7 @@ neither touch nor overlap. Called by everything in this room that writes GBNF.
 
 import json
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 Ranges: TypeAlias = tuple[tuple[int, int], ...]
@@ -31,6 +32,7 @@ def json_literal(value: object) -> str:
     return literal(json.dumps(value, ensure_ascii=False))
 
 
+@lru_cache(maxsize=4_096)
 def char_class(ranges: Ranges) -> str:
     """A GBNF class, or a literal where it has one character. Never a negated class: llama.cpp takes the first byte of a
     character beyond ASCII for one that such a class excludes.
@@ -51,7 +53,8 @@ def _in_class(point: int) -> str:
     return f"\\u{point:04X}" if point <= 0xFFFF else f"\\U{point:08X}"
 
 
-def in_json(ranges: Ranges) -> list[str]:
+@lru_cache(maxsize=4_096)
+def in_json(ranges: Ranges) -> tuple[str, ...]:
     """GBNF alternatives for one character of the set as a JSON string writes it: raw, else in one escaped form."""
     raw = minus(ranges, ((0, 0x1F), (0x22, 0x22), (0x5C, 0x5C)))
     options = [char_class(raw)] if raw else []
@@ -63,7 +66,7 @@ def in_json(ranges: Ranges) -> list[str]:
         if low:
             digits = union([(ord(digit), ord(digit)) for n in low for digit in {f"{n:x}", f"{n:X}"}])
             options.append(f'"\\\\u00{high}" {char_class(digits)}')
-    return options
+    return tuple(options)
 
 
 def union(ranges: Iterable[tuple[int, int]]) -> Ranges:

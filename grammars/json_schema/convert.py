@@ -56,9 +56,10 @@ class _Converter:
         while self._waiting:
             ref, node = self._waiting.pop()
             self._rules.define(ref, *self._alternatives(node))
-        if not self._rules.is_productive(self._root):
+        gbnf = self._rules.render(self._root)
+        if not gbnf:
             raise SchemaUnsupported(_constraints(root), "#", "no value satisfies the schema")
-        return self._rules.render(self._root)
+        return gbnf
 
     def _value(self, node: Node) -> Ref:
         """The rule of a node, written later: a schema may contain itself."""

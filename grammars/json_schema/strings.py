@@ -169,8 +169,8 @@ def _common_beginning(one: str, other: str) -> str:
     return one[: next((at for at, (left, right) in pairs if left != right), min(len(one), len(other)))]
 
 
-def _plain(ranges: Ranges) -> list[str]:
-    return [char_class(ranges)]
+def _plain(ranges: Ranges) -> tuple[str, ...]:
+    return (char_class(ranges),)
 
 
 def _keyword(place: Place | None) -> str:

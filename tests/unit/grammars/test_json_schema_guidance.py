@@ -39,9 +39,10 @@ def guidance() -> LLTokenizer:
 
 def guided(tokenizer: LLTokenizer, schema: object) -> str:
     """llguidance's grammar of the same white space; empty for what it does not support."""
-    options = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": False}
     try:
-        grammar = LLMatcher.grammar_from_json_schema(json.dumps(schema), options)
+        grammar = LLMatcher.grammar_from_json_schema(
+            json.dumps(schema), {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": False}
+        )
     except ValueError:
         return ""
     return "" if LLMatcher.validate_grammar(grammar, tokenizer) else grammar

@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 
 from grammars import regex
 from grammars.compiler import GrammarCompiler
-from grammars.errors import SchemaUnsupported
+from grammars.errors import RegexUnsupported, SchemaUnsupported
 from grammars.json_schema import to_gbnf, validate
 from grammars.vocabulary import Vocabulary
 from tests.unit.grammars.instances import Speaker
@@ -152,7 +152,7 @@ def test_an_expression_matches_the_whole_text(
 ) -> None:
     try:
         grammar = compiler.compile(regex.to_gbnf(pattern))
-    except regex.RegexUnsupported as refusal:
+    except RegexUnsupported as refusal:
         assert re.search("no text|after an anchor", refusal.reason)
         return
     for text in candidates:
