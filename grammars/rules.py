@@ -21,6 +21,12 @@ class Ref:
     high: int | None = 1
 
     @property
+    def num_repeated(self) -> int:
+        if (self.low, self.high) == (1, 1):
+            return 0
+        return self.low if self.high is None else self.high
+
+    @property
     def gbnf(self) -> str:
         if (self.low, self.high) == (1, 1):
             return self.name
@@ -89,7 +95,7 @@ class Rules:
             options = [option for option in self._rules[name] if _is_complete(option, productive)]
             lines.append(f"{name} ::= {' | '.join(_print(option) for option in options)}\n")
             for item in (item for option in reversed(options) for item in reversed(option) if isinstance(item, Ref)):
-                repeated += item.low if item.high is None else item.high
+                repeated += item.num_repeated
                 if item.name not in seen:
                     seen.add(item.name)
                     waiting.append(item.name)

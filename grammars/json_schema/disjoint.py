@@ -11,7 +11,6 @@ from grammars.json_schema.fields import Object
 from grammars.json_schema.members import accepts, way_accepts
 from grammars.json_schema.merge import Merger, Ways, types_of
 from grammars.json_schema.shapes import Array, Number, Shape, Text, Values, shapes_of
-from grammars.json_schema.texts import is_empty
 
 MAX_DEPTH: Final = 4
 
@@ -41,7 +40,7 @@ def _shapes_disjoint(merger: Merger, left: tuple[Node, Shape], right: tuple[Node
         case Number() as one, Number() as other:
             return _numbers_disjoint(one, other)
         case Text() as one, Text() as other:
-            return is_empty(one.language.also(other.language), one.place or other.place, "oneOf")
+            return merger.is_empty(one.language.also(other.language), one.place or other.place, "oneOf")
         case Array() as one, Array() as other:
             return _arrays_disjoint(merger, (left[0], one), (right[0], other), depth)
         case Object() as one, Object() as other:

@@ -14,7 +14,7 @@ from grammars.json_schema.children import additional, expression, joined, keywor
 from grammars.json_schema.document import Node, Place
 from grammars.json_schema.members import accepts
 from grammars.json_schema.merge import Merger, types_of
-from grammars.json_schema.texts import is_empty, languages_of
+from grammars.json_schema.texts import languages_of
 
 MAX_PATTERNS: Final = 4
 
@@ -116,7 +116,7 @@ def _extras(merger: Merger, way: Node, languages: list[Language]) -> Iterator[tu
         )
         for language in languages:
             both = language.also(conditions)
-            if not is_empty(both, next(iter(patterns.values()), None), "patternProperties"):
+            if not merger.is_empty(both, next(iter(patterns.values()), None), "patternProperties"):
                 yield both, node
 
 

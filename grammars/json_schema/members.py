@@ -20,7 +20,7 @@ def accepts(merger: Merger, node: Node, value: object) -> bool:
 
 def way_accepts(merger: Merger, way: Node, value: object) -> bool:
     """All schemas of the way hold. Raises SchemaUnsupported where one of them can not be enforced."""
-    if not all(_fits(place, value) for place in way):
+    if not all(_fits(merger, place, value) for place in way):
         return False
     match value:
         case str():
@@ -43,7 +43,7 @@ _NUMBERS: Final[dict[str, Callable[[float, float], bool]]] = {
 }
 
 
-def _fits(place: Place, value: object) -> bool:
+def _fits(merger: Merger, place: Place, value: object) -> bool:
     """The keywords that look at the value alone."""
     schema = place.schema
     if isinstance(schema, bool):
@@ -53,8 +53,7 @@ def _fits(place: Place, value: object) -> bool:
     if "const" in schema and key(schema["const"]) != key(value):
         return False
     for name, is_in in (("enum", True), (NOT_IN, False)):
-        values = schema.get(name)
-        if isinstance(values, list) and (key(value) in {key(known) for known in values}) != is_in:
+        if isinstance(schema.get(name), list) and (key(value) in merger.keys(place, name)) != is_in:
             return False
     if isinstance(value, int | float) and not isinstance(value, bool):
         bounds = ((test, schema[name]) for name, test in _NUMBERS.items() if name in schema)

@@ -5,17 +5,20 @@ exclude one another are dropped at once. Called by `shapes`, `members` and `disj
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
+from grammars.automaton import Language
 from grammars.errors import SchemaUnsupported
 from grammars.json_schema import keywords
 from grammars.json_schema.document import Document, Node, Place
 from grammars.json_schema.negation import negation
-from grammars.json_schema.values import ALL_TYPES, types_in
+from grammars.json_schema.texts import emptiness
+from grammars.json_schema.values import ALL_TYPES, key, types_in
 
 MAX_WAYS: Final = 512  # of one schema
 MAX_CHAIN: Final = 64  # references and applicators on the way to one plain schema
 MAX_WORK: Final = 40_000  # ways looked at for one document
+MAX_STEPS: Final = 100_000  # of automata that are only asked whether they are empty
 
 Ways: TypeAlias = tuple[Node, ...]
 Proof: TypeAlias = Callable[["Merger", Ways, Ways], bool]
@@ -32,9 +35,12 @@ class Merger:
     def __init__(self, document: Document, are_disjoint: Proof) -> None:
         self.document = document
         self._are_disjoint = are_disjoint
+        self.known_shapes: dict[Node, list[Any]] = {}  # kept by `shapes`
         self._of_place: dict[Place, Ways] = {}
         self._of_node: dict[Node, Ways] = {}
         self._proving: set[Place] = set()
+        self._keys: dict[tuple[Place, str], frozenset[str]] = {}
+        self._steps = 0
         self._work = 0
 
     def ways(self, node: Node) -> Ways:
@@ -42,6 +48,24 @@ class Merger:
         if node not in self._of_node:
             self._of_node[node] = self._all(node, ())
         return self._of_node[node]
+
+    def keys(self, place: Place, name: str) -> frozenset[str]:
+        """The keys of the values that a schema lists under a name."""
+        if (place, name) not in self._keys:
+            listed = place.schema.get(name) if isinstance(place.schema, Mapping) else None
+            self._keys[place, name] = (
+                frozenset(key(value) for value in listed) if isinstance(listed, list) else frozenset()
+            )
+        return self._keys[place, name]
+
+    def is_empty(self, language: Language, place: Place | None, name: str) -> bool:
+        """No text has the language. Raises SchemaUnsupported where that takes too long, all such questions counted."""
+        empty, steps = emptiness(language, place, name)
+        self._steps += steps
+        if self._steps > MAX_STEPS:
+            reason = f"to compare the document's patterns takes more than {MAX_STEPS:,} steps"
+            raise SchemaUnsupported(name, place.pointer if place else "#", reason)
+        return empty
 
     def child(self, place: Place, *tokens: str | int) -> Node:
         return (self.document.at(place, *tokens),)

@@ -68,6 +68,13 @@ def shapes(merger: Merger, node: Node) -> list[Shape]:
 
 def shapes_of(merger: Merger, way: Node) -> list[Shape]:
     """The shapes of one way; no value has two of them."""
+    found = merger.known_shapes.get(way)
+    if found is None:
+        found = merger.known_shapes[way] = _shapes_of(merger, way)
+    return found
+
+
+def _shapes_of(merger: Merger, way: Node) -> list[Shape]:
     listed = _listed(way)
     if listed is not None:
         kept = [canonical(value) for value in listed if way_accepts(merger, way, value)]

@@ -19,7 +19,7 @@ from grammars.regex_tree import any_of
 from grammars.rules import Alternative, Ref, Rules
 from grammars.spelling import ANY, Ranges, char_class, in_json, literal, minus
 
-MAX_STEPS: Final = 200_000  # of all automata of one document
+MAX_STEPS: Final = 100_000  # of all automata of one document
 MAX_LENGTH: Final = 2_000  # llama.cpp's limit of a repetition
 QUOTE: Final = '"\\""'
 

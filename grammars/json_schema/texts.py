@@ -27,14 +27,19 @@ def accepts(way: Node, text: str) -> bool:
     return any(language.accepts(text) for language in languages_of(way))
 
 
-def is_empty(language: Language, place: Place | None, keyword_name: str) -> bool:
-    """No text has it. Raises SchemaUnsupported where that takes too long to find out."""
+def emptiness(language: Language, place: Place | None, keyword_name: str) -> tuple[bool, int]:
+    """No text has it; and how many steps it took to find out. Raises SchemaUnsupported where they are too many."""
     if language.is_free:
-        return language.max_length is not None and language.min_length > language.max_length
+        return language.max_length is not None and language.min_length > language.max_length, 0
     try:
-        return automaton(language).is_empty
+        built = automaton(language)
+        return built.is_empty, built.num_steps
     except AutomatonTooLarge as large:
         raise SchemaUnsupported(keyword_name, place.pointer if place else "#", large.reason) from large
+
+
+def _is_empty(language: Language, place: Place) -> bool:
+    return emptiness(language, place, "format")[0]
 
 
 def _joined(languages: Iterator[Language]) -> Language:
@@ -87,9 +92,9 @@ def _leaps(beside: Language, name: str, place: Place) -> list[Language]:
     if leap is None or (beside.max_length is not None and beside.max_length < formats.LEAP_LENGTHS[name]):
         return []
     around, conditions = replace(leap, leap=None), replace(beside, max_length=None)
-    if is_empty(conditions.also(around), place, "format"):
+    if _is_empty(conditions.also(around), place):
         return []
-    if not all(is_empty(opposite.also(around), place, "format") for opposite in _opposites(conditions)):
+    if not all(_is_empty(opposite.also(around), place) for opposite in _opposites(conditions)):
         keyword_name = next((n for n in ("pattern", "minLength") if has(place, n)), "format")
         raise SchemaUnsupported(keyword_name, place.pointer, "leap seconds of the format can not be told apart by it")
     return [replace(leap, max_length=beside.max_length)]
