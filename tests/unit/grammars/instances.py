@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from itertools import islice, permutations, product
 
+from grammars import regex
 from grammars.compiler import CompiledGrammar, GrammarCompiler
 from grammars.json_schema import Draft, to_gbnf
 from tests.unit.grammars.walks import is_sentence, spell
@@ -54,6 +55,9 @@ class Speaker:
 
     def grammar(self, schema: object, draft: Draft | None = None, asserts_formats: bool = True) -> CompiledGrammar:
         return self._compiler.compile(to_gbnf(schema, draft, asserts_formats))
+
+    def expression(self, pattern: str) -> CompiledGrammar:
+        return self._compiler.compile(regex.to_gbnf(pattern))
 
     def reads(self, grammar: CompiledGrammar, text: str) -> bool:
         return is_sentence(grammar.matcher(), spell(self._pieces, text.encode()))
