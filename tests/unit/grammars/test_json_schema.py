@@ -3,6 +3,7 @@
 import json
 import time
 from contextlib import suppress
+from random import Random
 
 import pytest
 
@@ -361,3 +362,20 @@ def test_a_format_is_enforced_unless_it_is_taken_for_an_annotation(speaker: Spea
     schema = {"type": "string", "format": "date"}
     assert to_gbnf(schema, asserts_formats=False) == to_gbnf({"type": "string"})
     assert not speaker.admits(speaker.grammar(schema), "soon")
+
+
+@pytest.mark.parametrize(("kind", "day"), [("time", ""), ("date-time", "2020-02-29T")])
+@pytest.mark.parametrize("most", [None, 3])
+def test_a_leap_second_ends_a_day_in_utc(speaker: Speaker, kind: str, day: str, most: int | None) -> None:
+    random = Random(3)
+    longest = len(f"{day}00:00:60.+00:00") + (most or 9)
+    grammar = speaker.grammar({"type": "string", "format": kind} | ({"maxLength": longest} if most else {}))
+    for _ in range(300):
+        shift, sign = random.randrange(24 * 60), random.choice((1, -1))
+        minute = random.choice(((23 * 60 + 59 + sign * shift) % (24 * 60), random.randrange(24 * 60)))
+        places = random.choice(("", ".5", ".123", ".1234"))
+        offset = f"{'+' if sign > 0 else '-'}{shift // 60:02}:{shift % 60:02}"
+        text = f"{day}{minute // 60:02}:{minute % 60:02}:60{places}{offset}"
+        is_last = (minute - sign * shift) % (24 * 60) == 23 * 60 + 59
+        assert speaker.reads(grammar, f'"{text}"') == (is_last and len(text) <= longest), text
+        assert (validate(f'"{text}"', {"format": kind}) == []) == is_last

@@ -96,7 +96,7 @@ def _options(inner: st.SearchStrategy[object]) -> st.SearchStrategy[object]:
 schemas = st.recursive(leaves, lambda inner: _arrays(inner) | _objects(inner) | _options(inner), max_leaves=5)
 
 
-@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 @given(schemas, st.lists(values, min_size=4, max_size=8))
 def test_llguidance_gives_the_same_verdict(
     speaker: Speaker, guidance: LLTokenizer, schema: object, candidates: list[object]

@@ -38,7 +38,7 @@ def converted(schema: object) -> str:
         raise
 
 
-@settings(QUIET, max_examples=300)
+@settings(QUIET, max_examples=120)
 @given(schemas(), st.lists(values, min_size=4, max_size=8))
 def test_a_value_can_be_written_exactly_when_it_is_an_instance(
     speaker: Speaker, schema: object, candidates: list[object]
@@ -49,7 +49,7 @@ def test_a_value_can_be_written_exactly_when_it_is_an_instance(
         assert speaker.admits(grammar, value) == (validate(json.dumps(value), schema) == []), value
 
 
-@settings(QUIET, max_examples=150)
+@settings(QUIET, max_examples=60)
 @given(schemas(), st.integers(0, 2**32))
 def test_every_text_of_the_grammar_is_an_instance(
     compiler: GrammarCompiler, vocabulary: Vocabulary, pieces: dict[int, bytes], schema: object, seed: int
@@ -64,7 +64,7 @@ def test_every_text_of_the_grammar_is_an_instance(
     assert validate(text, schema) == []
 
 
-@settings(QUIET, max_examples=200)
+@settings(QUIET, max_examples=80)
 @given(schemas(), st.lists(values, min_size=1, max_size=20))
 def test_a_schema_refused_for_having_no_value_has_none(schema: object, candidates: list[object]) -> None:
     try:
@@ -81,7 +81,7 @@ decimals = st.builds(
 )
 
 
-@settings(QUIET, max_examples=150)
+@settings(QUIET, max_examples=60)
 @given(
     st.sampled_from(["integer", "number"]),
     st.dictionaries(
@@ -135,7 +135,7 @@ def in_pythons(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern.replace("$", r"\Z").replace(r"\w", "[0-9A-Za-z_]").replace(r"\d", "[0-9]"))
 
 
-@settings(QUIET, max_examples=200)
+@settings(QUIET, max_examples=80)
 @given(patterns, st.lists(lines, min_size=3, max_size=8))
 def test_a_pattern_admits_what_pythons_finds(speaker: Speaker, pattern: str, candidates: list[str]) -> None:
     schema = {"type": "string", "pattern": pattern}
@@ -145,7 +145,7 @@ def test_a_pattern_admits_what_pythons_finds(speaker: Speaker, pattern: str, can
         assert speaker.admits(grammar, text) == bool(in_pythons(pattern).search(text)), text
 
 
-@settings(QUIET, max_examples=200)
+@settings(QUIET, max_examples=80)
 @given(patterns, st.lists(lines, min_size=3, max_size=8))
 def test_an_expression_matches_the_whole_text(
     compiler: GrammarCompiler, speaker: Speaker, pattern: str, candidates: list[str]

@@ -22,3 +22,12 @@ def test_every_case_is_right_or_its_schema_is_refused(
     assert report.wrong == []
     assert report.right + report.refused.total() == report.cases > 1_700
     assert report.right >= FLOORS[name]
+
+
+def test_enforced_formats_reject_only_what_an_annotation_would_let_pass(
+    compiler: GrammarCompiler, pieces: dict[int, bytes]
+) -> None:
+    folder = shared("json-schema-test-suite/tests/draft2020-12")
+    report = run(folder, DRAFTS["draft2020-12"], Speaker(compiler, pieces), always_asserts=True)
+    assert len(report.wrong) == 11
+    assert all(case.endswith("is only an annotation by default") for case in report.wrong)
