@@ -1,4 +1,4 @@
-"""The command `hotseat`: `serve`, `generate`, `plan`, `experts`.
+"""The command `hotseat`: `serve`, `generate`, `plan`, `experts`, `grammar`.
 
 Reads options, prints for people, and leaves all work to the application. An option wins over its `HOTSEAT_`
 variable.
@@ -21,6 +21,7 @@ from rich.console import Console
 from server import log
 from server.app import create_app
 from server.expert_commands import experts_cli
+from server.grammar_command import grammar_cli
 from server.plan import plan
 from server.schemas import Reply
 from server.services import Lifecycle, Services, build_services
@@ -31,6 +32,7 @@ _FALLBACK_PROMPT = "Say hello."
 
 cli = typer.Typer(help="Hotseat: one resident base, many experts.", no_args_is_help=True, add_completion=False)
 cli.add_typer(experts_cli, name="experts")
+cli.add_typer(grammar_cli, name="grammar")
 cli.command()(plan)
 
 

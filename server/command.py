@@ -1,14 +1,19 @@
-"""The console script `hotseat`. `plan` and `experts` are answered without the server, whose import takes seconds.
+"""The console script `hotseat`. `plan`, `experts` and `grammar` do without the server, whose import takes seconds.
 
 The modules are named, not imported: only the one that is needed is loaded.
 """
 
 import importlib
 import sys
+from typing import Final
 
-_LIGHT = {"plan": "server.plan", "experts": "server.expert_commands"}
+_WITHOUT_SERVER: Final = {
+    "plan": "server.plan",
+    "experts": "server.expert_commands",
+    "grammar": "server.grammar_command",
+}
 
 
 def main() -> None:
-    module = _LIGHT.get("".join(sys.argv[1:2]), "server.__main__")
+    module = _WITHOUT_SERVER.get(sys.argv[1] if len(sys.argv) > 1 else "", "server.__main__")
     importlib.import_module(module).main()
