@@ -28,6 +28,7 @@ from engine.request import ExpertUse, GenerationRequest, SamplingParams, TokenMa
 from grammars import library, spec
 from grammars.errors import GrammarInvalid
 from router.decision import ExpertScore, RouteDecision, RouteQuery
+from server.errors import ExpertRepeated
 from server.schemas import (
     ChoiceGrammar,
     ExpertUsed,
@@ -71,6 +72,7 @@ class Running:
 async def begin(services: Services, body: GenerateRequest) -> Running:
     """Steps 1 to 5. Raises what the rooms raise; nothing stays held then."""
     services.engine.check_capacity()
+    await services.router.refresh()
     started = time.perf_counter()
     decision = choose_experts(services, body)
     route_ms = (time.perf_counter() - started) * 1e3
@@ -124,12 +126,15 @@ def in_eighths(weight: float) -> float:
 
 
 async def fetch_experts(services: Services, decision: RouteDecision, leases: ExitStack) -> tuple[ExpertUse, ...]:
-    """Read what is not in memory yet, off the event loop. Raises AdapterIncompatible besides the store's errors."""
-    uses = []
+    """Read what is not in memory yet, off the event loop. Raises AdapterIncompatible and ExpertRepeated besides the
+    store's errors."""
+    uses: list[ExpertUse] = []
     for expert in decision.experts:
         lease = leases.enter_context(await fetch(services.store, expert.name))
         if not services.is_compatible(lease.adapter.manifest):
             raise AdapterIncompatible(expert.name, "it was made for another base than the one that runs")
+        if lease.adapter.manifest.name in (use.adapter.manifest.name for use in uses):
+            raise ExpertRepeated(expert.name)
         uses.append(ExpertUse(lease.adapter, expert.weight))
     return tuple(uses)
 
