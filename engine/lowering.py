@@ -74,7 +74,8 @@ class Lowering:
                 linears = self._each_layer(adapter, config, LOKR_KEYS, self._lower_lokr)
             else:
                 raise ValueError(f"peft_type {kind!r} is not one of LORA, IA3, LOKR")
-            return Delta(adapter.generation, name, linears, self._prompt(adapter.soft_prompt))
+            prompt = self._prompt(adapter.soft_prompt)
+            return Delta(adapter.generation, name, linears, prompt, adapter.manifest.adapter.kind)
         except ValueError as fault:
             raise AdapterIncompatible(name, str(fault)) from fault
 

@@ -45,6 +45,8 @@ class Delta:
     name: str
     linears: Mapping[str, LinearDelta]
     prompt: Tensor | None = None
+    kind: str = "lora"
+    """As its manifest says: lora, dora, ia3 or lokr."""
 
     @property
     def num_virtual(self) -> int:
