@@ -88,13 +88,13 @@ class Engine:
         self, config: EngineConfig, shape: ModelConfig, model: Transformer, fingerprint: str, kv_blocks: int
     ) -> None:
         self.config, self.shape, self.fingerprint = config, shape, fingerprint
-        forms, times = AdapterForms(config, shape, model, fingerprint), SwapTimes()
+        forms, self._times = AdapterForms(config, shape, model, fingerprint), SwapTimes()
         files = forms.files()
-        self._files = LoweredFiles(files, times) if files else None
-        self._host = HostTier(forms, config.adapter_cache_bytes, self._files, times)
+        self._files = LoweredFiles(files, self._times) if files else None
+        self._host = HostTier(forms, config.adapter_cache_bytes, self._files, self._times)
         blocks = BlockPool(kv_blocks, config.block_size)
         self._loop = EngineLoop(
-            Scheduler(config, blocks, shape.vocab_size, shape.eos_ids), Runner(config, model), times
+            Scheduler(config, blocks, shape.vocab_size, shape.eos_ids), Runner(config, model), self._times
         )
         self._ids = itertools.count(1)
 
@@ -146,6 +146,10 @@ class Engine:
     def wish(self, adapter: HostAdapter) -> None:
         """It may be asked for soon: bring it to host memory when nothing else is being made, if there is room."""
         self._host.wish(adapter)
+
+    def count_verified(self, seconds: float) -> None:
+        """A package was read and verified, which is a stage of the swap that follows."""
+        self._times.count_stage("verify", seconds)
 
     def holds(self, generation: str) -> bool:
         """Whether it is lowered in host memory."""

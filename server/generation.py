@@ -65,6 +65,8 @@ async def begin(services: Services, body: GenerateRequest) -> Running:
         request_id = f"gen-{uuid4().hex}"
         sampling = sampling_for(body, experts)
         tokens = await services.engine.submit(GenerationRequest(request_id, prompt_ids, experts, sampling, matcher))
+        if services.prefetcher is not None:
+            services.prefetcher.follow(decision)
         return Running(
             id=request_id,
             decision=decision,
@@ -111,10 +113,11 @@ async def fetch_experts(services: Services, decision: RouteDecision, leases: Exi
     """Read what is not in memory yet, off the event loop. Raises AdapterIncompatible besides the store's errors."""
     uses = []
     for expert in decision.experts:
+        began = time.perf_counter()
         lease = leases.enter_context(await fetch(services.store, expert.name))
         if not services.is_compatible(lease.adapter.manifest):
             raise AdapterIncompatible(expert.name, "it was made for another base than the one that runs")
-        uses.append(ExpertUse(lease.adapter, expert.weight))
+        uses.append(ExpertUse(lease.adapter, expert.weight, time.perf_counter() - began))
     return tuple(uses)
 
 

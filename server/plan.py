@@ -157,6 +157,7 @@ def _engine_config(settings: Settings, directory: Path) -> EngineConfig:
             max_context=settings.max_context or 0,
             kv_dtype=settings.kv_dtype,
             memory_bytes=settings.memory,
+            adapter_cache_bytes=settings.host_memory_bytes,
         )
     except ValueError as fault:
         raise SettingsInvalid(str(fault)) from fault

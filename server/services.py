@@ -11,7 +11,9 @@ from typing import Literal, Protocol
 
 import torch
 
+from adapters_store.light import LightReader
 from adapters_store.manifest import Manifest
+from adapters_store.package import HostAdapter
 from adapters_store.store import AdapterStore
 from engine.budget import Budget
 from engine.config import STEP_TOKENS, EngineConfig
@@ -24,6 +26,7 @@ from grammars.vocabulary import vocabulary_for
 from router.pipeline import Router
 from server.base import BASE_FILES, resolve_base
 from server.errors import NotReady
+from server.prefetch import Prefetcher
 from server.settings import Settings, SettingsInvalid
 from server.sizes import format_size
 
@@ -56,6 +59,7 @@ class EngineDoor(Protocol):
     def stop(self) -> None: ...
     def check_capacity(self) -> None: ...
     async def submit(self, request: GenerationRequest) -> TokenStream: ...
+    def wish(self, adapter: HostAdapter) -> None: ...
     def stats(self) -> EngineStats: ...
 
 
@@ -89,6 +93,7 @@ class Services:
     compiler: CompilerDoor
     memory: str = ""
     """What the engine holds, in a line for people."""
+    prefetcher: Prefetcher | None = None
 
     def is_compatible(self, manifest: Manifest) -> bool:
         return manifest.base == self.engine.fingerprint
@@ -102,7 +107,7 @@ def build_services(settings: Settings) -> Services:
         torch.set_num_threads(settings.threads)
     tokenizer = Tokenizer.load(settings.base)
     engine = Engine.load(engine_config(settings, len(tokenizer), has_cuda=torch.cuda.is_available()))
-    store = AdapterStore(settings.experts, settings.host_memory_bytes)
+    store = AdapterStore(settings.experts, settings.host_memory_bytes, LightReader(on_read=engine.count_verified))
     vocabulary = vocabulary_for(tokenizer.hf, engine.num_logits, tuple(sorted(tokenizer.eos_ids)), settings.cache_dir)
     return Services(
         base_name=base_name,
@@ -112,6 +117,7 @@ def build_services(settings: Settings) -> Services:
         router=Router([manifest for manifest in store.list() if manifest.base == engine.fingerprint]),
         compiler=GrammarCompiler(vocabulary),
         memory=memory_line(engine.budget),
+        prefetcher=Prefetcher(store, engine.wish, lambda adapter: adapter.manifest.base == engine.fingerprint),
     )
 
 
@@ -148,6 +154,10 @@ def engine_config(settings: Settings, num_tokens: int, has_cuda: bool) -> Engine
             kv_dtype=settings.kv_dtype,
             memory_bytes=settings.memory,
             deadline_s=settings.deadline_seconds,
+            adapter_cache_bytes=settings.host_memory_bytes,
+            adapter_storage=settings.adapter_storage,
+            lowered_dir=settings.cache_dir / "lowered",
+            lowered_bytes=settings.lowered_cache,
         )
     except ValueError as fault:
         raise SettingsInvalid(str(fault)) from fault
@@ -176,6 +186,8 @@ class Lifecycle:
         """Refuse what comes now, then end the engine's thread."""
         self.state = "stopped"
         if self._services is not None:
+            if self._services.prefetcher is not None:
+                self._services.prefetcher.close()
             await asyncio.to_thread(self._services.engine.stop)
 
     @property

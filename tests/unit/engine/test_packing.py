@@ -36,7 +36,8 @@ def test_int8_errs_by_half_a_step_of_its_row_and_int4_of_its_group(
     delta = delta_of(q=low_rank(rank, width, 64, scale))
     a = delta.linears["layers.0.q"].a
     assert a is not None
-    for storage, rows in (("int8", a), ("int4", a.unflatten(1, (-1, 32)))):
+    pairs: list[tuple[AdapterStorage, torch.Tensor]] = [("int8", a), ("int4", a.unflatten(1, (-1, 32)))]
+    for storage, rows in pairs:
         kept = unpack(pack(delta, storage), torch.float32).linears["layers.0.q"].a
         assert kept is not None
         step = rows.abs().amax(-1, keepdim=True) / (127 if storage == "int8" else 7)
