@@ -2,7 +2,7 @@
 
 Owns which packages were verified in this process. A large one is read and checked whole when it is first seen; after
 that its manifest, configuration and grammar stay while its files do not change, and its weights are read again only
-where somebody asks for them, which nobody does as long as the lowered form is there. Called by `store`, from any thread.
+where somebody asks for them; nobody does while the lowered form is there. Called by `store`, from any thread.
 """
 
 import time

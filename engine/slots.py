@@ -23,6 +23,10 @@ class AdapterSlots:
     def slot_of(self, generation: str) -> int:
         return self._slot_of[generation]
 
+    def holds(self, generations: Iterable[str]) -> bool:
+        """Whether they all sit in slots already."""
+        return all(generation in self._slot_of for generation in generations)
+
     def can_acquire(self, generations: Iterable[str]) -> bool:
         """Whether there are slots for all of them beside what is pinned."""
         return len({*self._pins, *generations}) <= self.num_slots
