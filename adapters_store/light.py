@@ -1,8 +1,9 @@
 """Reads packages for a server whose engine keeps its own, lowered form of them.
 
-Owns which packages were verified in this process. A large one is read and checked whole when it is first seen; after
-that its manifest, configuration and grammar stay while its files do not change, and its weights are read again only
-where somebody asks for them; nobody does while the lowered form is there. Called by `store`, from any thread.
+Owns which packages were verified in this process. Each is read and checked whole when it is first seen; after that
+manifest, configuration and grammar of all but the smallest stay while their files do not change, and weights are read
+again only where somebody asks for them, which nobody does while the lowered form is there. Called by `store`, from any
+thread.
 """
 
 import time
@@ -18,7 +19,7 @@ from adapters_store.errors import PackageInvalid
 from adapters_store.files import FileStamp, list_files
 from adapters_store.package import HostAdapter, read_package
 
-SMALL_BYTES = 1 << 20
+SMALL_BYTES = 1 << 16
 """Up to here a package is simply kept whole."""
 MAX_KNOWN = 4096
 MAX_FRESH = 4

@@ -4,7 +4,7 @@ Question: with 1,000 registered experts, 10 slots and 16 clients that ask by Zip
 memory stay flat, how often is an expert found where it is needed, and what do the swaps cost those that are being
 answered? The experts are copies of the given ones under other names, so that each is a generation of its own. The same
 load then runs over the ten originals, which stay in their slots: same prompts, same kinds in the same order, no swaps.
-Rounds go turn by turn; the first one sees every package for the first time, the others find most of them lowered.
+Before the rounds every expert is asked for once, which is a row of its own: its package is read, verified and lowered.
 """
 
 import argparse
@@ -27,10 +27,12 @@ from adapters_store.package import MANIFEST_FILE
 from adapters_store.store import AdapterStore
 from bench import options
 from bench.own import resident_bytes, vocab_size
-from bench.report import processor
+from bench.report import processor, quantile
 from engine.config import EngineConfig
 from engine.request import ExpertUse, GenerationRequest, SamplingParams
 from engine.service import Engine
+
+FILL = "first sights"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--requests", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=3, help="of the churn, each beside one on resident experts")
+    parser.add_argument("--unfilled", action="store_true", help="let the rounds see the packages for the first time")
     parser.add_argument("--tokens", type=int, default=32, help="of each answer; prompts have as many")
     parser.add_argument(
         "--host-mb", type=int, default=96, help="host memory for lowered experts and for packages, each"
@@ -117,7 +120,8 @@ async def measure(args: argparse.Namespace, scratch: Path, names: Sequence[str],
     try:
         warm = [Ask(kind, (1, 2, 3)) for kind in range(num_kinds)]
         await load(engine, store, names[:num_kinds], warm, args, "warm-up")
-        rounds = []
+        everybody = [Ask(rank, (1, 2, 3)) for rank in range(0 if args.unfilled else args.registered)]
+        rounds = [await load(engine, store, names, everybody, args, FILL)] if everybody else []
         for number in range(args.rounds):
             asks = asks_of(args, number)
             resident = [replace(ask, expert=ask.expert % num_kinds) for ask in asks]
@@ -168,12 +172,6 @@ async def answer(engine: Engine, store: AdapterStore, name: str, ask: Ask, token
     found.gaps += [(after - before) * 1e3 for before, after in pairwise(times)]
 
 
-def quantile(values: Sequence[float], share: float) -> float:
-    """The smallest value that this share of them does not exceed."""
-    ordered = sorted(values)
-    return ordered[min(int(share * len(ordered)), len(ordered) - 1)]
-
-
 def show(rounds: Sequence[Round], args: argparse.Namespace) -> None:
     title = f"{args.requests} requests over {args.registered} experts, {args.slots} slots, {args.clients} at once"
     table = Table(
@@ -187,7 +185,7 @@ def show(rounds: Sequence[Round], args: argparse.Namespace) -> None:
         times = [quantile(values, share) for values in (found.gaps, found.first_tokens) for share in (0.5, 0.99, 1.0)]
         hits = " / ".join((found.hits or {}).values())
         table.add_row(
-            found.name, str(found.num_failed), f"{args.requests / found.seconds:.0f}",
+            found.name, str(found.num_failed), f"{len(found.first_tokens) / found.seconds:.0f}",
             *(f"{value:.2f}" for value in times), hits, " ".join(map(str, found.rss)),
         )  # fmt: skip
     Console(width=170).print(table)

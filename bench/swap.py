@@ -30,7 +30,7 @@ from adapters_store.store import AdapterStore
 from bench import churn, options
 from bench.make_experts import Recipe, make_expert
 from bench.own import resident_bytes
-from bench.report import processor
+from bench.report import processor, quantile
 from bench.swap_peft import peft_swaps
 from engine.config import EngineConfig
 from engine.service import Engine
@@ -161,12 +161,6 @@ def made_for(base: Path, directory: Path) -> Path:
     for name, recipe in MADE.items():
         make_expert(directory / name, recipe, base, fingerprint, generator)
     return directory
-
-
-def quantile(values: Sequence[float], share: float) -> float:
-    """The smallest value that this share of them does not exceed."""
-    ordered = sorted(values)
-    return ordered[min(int(share * len(ordered)), len(ordered) - 1)]
 
 
 def show(found: Sequence[Swaps], memory: Memory, peers: dict[str, list[float]], args: argparse.Namespace) -> None:

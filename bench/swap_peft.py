@@ -10,7 +10,7 @@ from peft import PeftModel
 from peft.utils.hotswap import hotswap_adapter
 from transformers import Qwen3ForCausalLM
 
-REPEATS = 10
+REPEATS = 5
 
 
 def peft_swaps(base: Path, packages: Sequence[Path], threads: int) -> dict[str, list[float]]:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from engine.model.delta import Delta, LinearDelta
+from engine.model.memory import zeros
 from engine.packing import StoredDelta
 
 VERSION = 1
@@ -107,10 +108,14 @@ def write(file: BinaryIO, stored: StoredDelta, key: str) -> None:
 
 
 def load(path: Path, pinned: bool) -> Tensor:
-    """The file in one piece of memory, uint8. Raises OSError, and LoweredDamaged for one that changes its length."""
+    """The file in one piece of memory, uint8, which goes back to the system as soon as nobody holds it.
+
+    Raises OSError, and LoweredDamaged for a file that changes its length.
+    """
     with path.open("rb", buffering=0) as file:
         size = path.stat().st_size
-        content = torch.empty(size, dtype=torch.uint8, pin_memory=pinned)
+        kind = torch.empty(0, dtype=torch.uint8)
+        content = torch.empty(size, dtype=torch.uint8, pin_memory=True) if pinned else zeros((size,), kind)
         if size and file.readinto(_bytes_of(content)) != size:
             raise LoweredDamaged("the file is shorter than it was")
     return content
