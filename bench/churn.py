@@ -3,8 +3,9 @@
 Question: with 1,000 registered experts, 10 slots and 16 clients that ask by Zipf's law, does any request fail, does
 memory stay flat, how often is an expert found where it is needed, and what do the swaps cost those that are being
 answered? The experts are copies of the given ones under other names, so that each is a generation of its own. The same
-load then runs over the ten originals, which stay in their slots: same prompts, same kinds in the same order, no swaps.
-Before the rounds every expert is asked for once, which is a row of its own: its package is read, verified and lowered.
+load then runs over the ten originals, which stay in their slots: same prompts, same kinds in the same order, no swaps;
+both are cut into slices that take turns, since the machine's speed drifts.
+Before them every expert is asked for once, which is a row of its own: its package is read, verified and lowered.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import random
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -32,7 +33,7 @@ from engine.config import EngineConfig
 from engine.request import ExpertUse, GenerationRequest, SamplingParams
 from engine.service import Engine
 
-FILL = "first sights"
+FILL, RESIDENT, CHURN = "first sights", "resident", "churn"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +53,10 @@ class Round:
     """Between the tokens of one answer."""
     num_failed: int = 0
     seconds: float = 0.0
-    hits: dict[str, str] | None = None
+    tiers: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Hits and misses."""
     rss: tuple[int, ...] = ()
-    """MB, after each quarter of the requests."""
+    """MB, at the end of each slice."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,8 +64,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--slots", type=int, default=10)
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--requests", type=int, default=2000)
-    parser.add_argument("--rounds", type=int, default=3, help="of the churn, each beside one on resident experts")
-    parser.add_argument("--unfilled", action="store_true", help="let the rounds see the packages for the first time")
+    parser.add_argument("--slices", type=int, default=8, help="of both loads, which take turns")
+    parser.add_argument("--unfilled", action="store_true", help="let the churn see the packages for the first time")
     parser.add_argument("--tokens", type=int, default=32, help="of each answer; prompts have as many")
     parser.add_argument(
         "--host-mb", type=int, default=96, help="host memory for lowered experts and for packages, each"
@@ -122,12 +124,14 @@ async def measure(args: argparse.Namespace, scratch: Path, names: Sequence[str],
         await load(engine, store, names[:num_kinds], warm, args, "warm-up")
         everybody = [Ask(rank, (1, 2, 3)) for rank in range(0 if args.unfilled else args.registered)]
         rounds = [await load(engine, store, names, everybody, args, FILL)] if everybody else []
-        for number in range(args.rounds):
-            asks = asks_of(args, number)
-            resident = [replace(ask, expert=ask.expert % num_kinds) for ask in asks]
-            rounds.append(await load(engine, store, names, resident, args, f"resident {number + 1}"))
-            rounds.append(await load(engine, store, names, asks, args, f"churn {number + 1}"))
-        return rounds
+        asks, slices = asks_of(args, 0), []
+        for number in range(args.slices):
+            part = asks[number :: args.slices]
+            await load(engine, store, names[:num_kinds], warm, args, "warm-up")
+            resident = [replace(ask, expert=ask.expert % num_kinds) for ask in part]
+            slices.append(await load(engine, store, names, resident, args, RESIDENT))
+            slices.append(await load(engine, store, names, part, args, CHURN))
+        return [*rounds, *(pooled([one for one in slices if one.name == name]) for name in (RESIDENT, CHURN))]
     finally:
         engine.stop()
 
@@ -137,7 +141,7 @@ async def load(
 ) -> Round:
     """Every client takes the next ask as soon as its last one is answered."""
     found, before = Round(name, [], []), engine.stats().tiers
-    rest, rss = iter(asks), [resident_bytes()]
+    rest = iter(asks)
 
     async def work() -> None:
         for ask in rest:
@@ -146,17 +150,29 @@ async def load(
             except Exception as fault:  # whatever it is, it is a request that failed
                 print(f"{name}: {type(fault).__name__}: {fault}")
                 found.num_failed += 1
-            if len(found.first_tokens) % max(len(asks) // 4, 1) == 0:
-                rss.append(resident_bytes())
 
     began = time.perf_counter()
     await asyncio.gather(*(work() for _ in range(args.clients)))
-    found.seconds, found.rss = time.perf_counter() - began, tuple(value >> 20 for value in rss)
-    found.hits = {}
+    found.seconds, found.rss = time.perf_counter() - began, (resident_bytes() >> 20,)
     for tier, stats in engine.stats().tiers.items():
-        hits, misses = stats.hits - before[tier].hits, stats.misses - before[tier].misses
-        found.hits[tier] = f"{100 * hits / (hits + misses):.1f}" if hits + misses else "-"
+        found.tiers[tier] = (stats.hits - before[tier].hits, stats.misses - before[tier].misses)
     return found
+
+
+def pooled(slices: Sequence[Round]) -> Round:
+    """One load from its slices."""
+    return Round(
+        name=slices[0].name,
+        first_tokens=[value for one in slices for value in one.first_tokens],
+        gaps=[value for one in slices for value in one.gaps],
+        num_failed=sum(one.num_failed for one in slices),
+        seconds=sum(one.seconds for one in slices),
+        tiers={
+            tier: (sum(one.tiers[tier][0] for one in slices), sum(one.tiers[tier][1] for one in slices))
+            for tier in slices[0].tiers
+        },
+        rss=tuple(value for one in slices for value in one.rss),
+    )
 
 
 async def answer(engine: Engine, store: AdapterStore, name: str, ask: Ask, tokens: int, found: Round) -> None:
@@ -172,27 +188,30 @@ async def answer(engine: Engine, store: AdapterStore, name: str, ask: Ask, token
     found.gaps += [(after - before) * 1e3 for before, after in pairwise(times)]
 
 
+def share(hits: int, misses: int) -> str:
+    return f"{100 * hits / (hits + misses):.1f}" if hits + misses else "-"
+
+
 def show(rounds: Sequence[Round], args: argparse.Namespace) -> None:
     title = f"{args.requests} requests over {args.registered} experts, {args.slots} slots, {args.clients} at once"
     table = Table(
-        title=title, caption="ms; found in a tier in %; memory after each quarter in MB", caption_justify="left"
+        title=title, caption="ms; found in a tier in %; memory after each slice in MB", caption_justify="left"
     )
     for heading in ("load", "failed", "req/s", "gap p50", "gap p99", "gap max", "first p50", "first p99", "first max"):
         table.add_column(heading, justify="left" if heading == "load" else "right")
     table.add_column("device / host / disk")
     table.add_column("memory")
     for found in rounds:
-        times = [quantile(values, share) for values in (found.gaps, found.first_tokens) for share in (0.5, 0.99, 1.0)]
-        hits = " / ".join((found.hits or {}).values())
+        times = [quantile(values, at) for values in (found.gaps, found.first_tokens) for at in (0.5, 0.99, 1.0)]
+        hits = " / ".join(share(*counts) for counts in found.tiers.values())
         table.add_row(
             found.name, str(found.num_failed), f"{len(found.first_tokens) / found.seconds:.0f}",
             *(f"{value:.2f}" for value in times), hits, " ".join(map(str, found.rss)),
         )  # fmt: skip
     Console(width=170).print(table)
     p99 = {found.name: quantile(found.gaps, 0.99) for found in rounds}
-    for number in range(1, args.rounds + 1):
-        grown = 100 * (p99[f"churn {number}"] / p99[f"resident {number}"] - 1)
-        print(f"round {number}: p99 between tokens {grown:+.1f} % against resident experts")
+    grown = 100 * (p99[CHURN] / p99[RESIDENT] - 1)
+    print(f"p99 between tokens: {grown:+.1f} % against resident experts")
     rows = [{**asdict(found), "first_tokens": None, "gaps": None, "gap_p99": p99[found.name]} for found in rounds]
     settings = {**options.settings(args), "processor": processor()}
     print(json.dumps({"bench": "churn", "unit": "ms", "settings": settings, "rounds": rows}))

@@ -7,7 +7,8 @@ tells damage and not malice: whoever can write here can write a digest too, so s
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import isqrt, prod
 from pathlib import Path
@@ -17,7 +18,6 @@ import torch
 from torch import Tensor
 
 from engine.model.delta import Delta, LinearDelta
-from engine.model.memory import zeros
 from engine.packing import StoredDelta
 
 VERSION = 1
@@ -32,6 +32,12 @@ DTYPES = {
 }
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 _LENGTH_BYTES = 8
+
+
+PIECE = 2 << 20
+"""Bytes that one thread reads or hashes at a time."""
+Spread = Callable[[Callable[[int], Any], range], Iterable[Any]]
+"""`map`, or that of a pool of threads."""
 
 
 class LoweredDamaged(ValueError):
@@ -98,30 +104,31 @@ def write(file: BinaryIO, stored: StoredDelta, key: str) -> None:
         "kind": stored.kind,
         "storage": stored.storage,
     }
-    about["sha256"] = _digest(entries, about, (_bytes_of(tensor) for _, tensor in order))
+    data = b"".join(_bytes_of(tensor) for _, tensor in order)
+    about["sha256"] = _digest(entries, about, memoryview(data))
     header = json.dumps({"__metadata__": about, **entries}, separators=(",", ":")).encode()
     header += b" " * (-len(header) % _LENGTH_BYTES)
     file.write(len(header).to_bytes(_LENGTH_BYTES, "little"))
     file.write(header)
-    for _, tensor in order:
-        file.write(_bytes_of(tensor))
+    file.write(data)
 
 
-def load(path: Path, pinned: bool) -> Tensor:
-    """The file in one piece of memory, uint8, which goes back to the system as soon as nobody holds it.
-
-    Raises OSError, and LoweredDamaged for a file that changes its length.
-    """
+def load(path: Path, pinned: bool, spread: Spread = map) -> Tensor:
+    """The file in one piece of memory, uint8. Raises OSError, and LoweredDamaged for one that changes its length."""
     with path.open("rb", buffering=0) as file:
-        size = path.stat().st_size
-        kind = torch.empty(0, dtype=torch.uint8)
-        content = torch.empty(size, dtype=torch.uint8, pin_memory=True) if pinned else zeros((size,), kind)
-        if size and file.readinto(_bytes_of(content)) != size:
+        size = os.fstat(file.fileno()).st_size
+        content = torch.empty(size, dtype=torch.uint8, pin_memory=pinned)
+        raw = _bytes_of(content)
+
+        def read(begin: int) -> int:
+            return os.preadv(file.fileno(), [raw[begin : begin + PIECE]], begin)
+
+        if sum(spread(read, range(0, size, PIECE))) != size:
             raise LoweredDamaged("the file is shorter than it was")
     return content
 
 
-def parse(content: Tensor, key: str, generation: str, storage: str) -> StoredDelta:
+def parse(content: Tensor, key: str, generation: str, storage: str, spread: Spread = map) -> StoredDelta:
     """Checked against its digest; its tensors are views of `content`. Raises LoweredDamaged."""
     raw = _bytes_of(content)
     try:
@@ -136,7 +143,7 @@ def parse(content: Tensor, key: str, generation: str, storage: str) -> StoredDel
                 raise LoweredDamaged(f"its {name} is {str(about[name])[:80]!r}, not {value!r}")
         data = content[_LENGTH_BYTES + length :]
         digest = about.pop("sha256")
-        if _digest(entries, about, iter([_bytes_of(data)])) != digest:
+        if _digest(entries, about, _bytes_of(data), spread) != digest:
             raise LoweredDamaged("its digest is another")
         tensors = {name: _view(data, **entry) for name, entry in entries.items()}
         return StoredDelta(about["generation"], about["name"], about["kind"], about["storage"], tensors)
@@ -146,10 +153,15 @@ def parse(content: Tensor, key: str, generation: str, storage: str) -> StoredDel
         raise LoweredDamaged(f"{type(fault).__name__}: {fault}") from fault
 
 
-def _digest(entries: Mapping[str, Any], about: Mapping[str, str], data: Iterator[memoryview]) -> str:
+def _digest(entries: Mapping[str, Any], about: Mapping[str, str], data: memoryview, spread: Spread = map) -> str:
+    """Over the header and the digests of the data's pieces, which several threads may take at a time."""
+
+    def digest(begin: int) -> bytes:
+        return hashlib.sha256(data[begin : begin + PIECE]).digest()
+
     found = hashlib.sha256(json.dumps([about, entries], sort_keys=True).encode())
-    for part in data:
-        found.update(part)
+    for piece in spread(digest, range(0, len(data), PIECE)):
+        found.update(piece)
     return found.hexdigest()
 
 

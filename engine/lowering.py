@@ -138,7 +138,7 @@ class Lowering:
             return LinearDelta(a=a, b=b.t().contiguous())
         magnitude = part["lora_magnitude_vector"].flatten()
         _shaped(layer, "magnitude", magnitude, (out,))
-        norms = (self.weight_of(layer).float().cpu() + b @ a).norm(dim=1)
+        norms = torch.addmm(self.weight_of(layer).float().cpu(), b, a).norm(dim=1)
         if not (norms > 0).all():
             raise ValueError(f"{layer} has an output whose weights are all zero, which DoRA cannot scale")
         ratio = magnitude / norms

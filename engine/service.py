@@ -117,6 +117,8 @@ class Engine:
     def stop(self) -> None:
         self._loop.stop()
         self._host.close()
+        if self._files:
+            self._files.close()
 
     @property
     def is_healthy(self) -> bool:

@@ -99,7 +99,7 @@ def test_any_bytes_are_damage_and_nothing_else(rest: bytes, length: int) -> None
 def signed(entries: dict[str, Any], data: bytes) -> torch.Tensor:
     """A file with any header and the right digest."""
     about = {"version": "1", "key": "key", "generation": "g", "name": "n", "kind": "lora", "storage": "plain"}
-    digest = lowered_format._digest(entries, about, iter([memoryview(data)]))
+    digest = lowered_format._digest(entries, about, memoryview(data))
     header = json.dumps({"__metadata__": {**about, "sha256": digest}, **entries}).encode()
     header += b" " * (-len(header) % 8)
     return torch.frombuffer(bytearray(len(header).to_bytes(8, "little") + header + data), dtype=torch.uint8)
