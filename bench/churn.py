@@ -10,9 +10,11 @@ Before them every expert is asked for once, which is a row of its own: its packa
 
 import argparse
 import asyncio
+import gc
 import json
 import random
 import shutil
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -33,6 +35,7 @@ from engine.config import EngineConfig
 from engine.request import ExpertUse, GenerationRequest, SamplingParams
 from engine.service import Engine
 
+SWITCH_SECONDS = 0.0005
 FILL, RESIDENT, CHURN = "first sights", "resident", "churn"
 
 
@@ -118,6 +121,9 @@ async def measure(args: argparse.Namespace, scratch: Path, names: Sequence[str],
         )
     )
     store = AdapterStore(scratch / "experts", args.host_mb << 20, LightReader())
+    gc.freeze()  # as the server does, and the next line too
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_SECONDS)
     engine.start()
     try:
         warm = [Ask(kind, (1, 2, 3)) for kind in range(num_kinds)]
@@ -134,6 +140,8 @@ async def measure(args: argparse.Namespace, scratch: Path, names: Sequence[str],
         return [*rounds, *(pooled([one for one in slices if one.name == name]) for name in (RESIDENT, CHURN))]
     finally:
         engine.stop()
+        sys.setswitchinterval(before)
+        gc.unfreeze()
 
 
 async def load(
