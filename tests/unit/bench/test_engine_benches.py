@@ -114,6 +114,6 @@ def test_churn_answers_everybody_and_keeps_ten_experts_in_their_slots(run: Any, 
     words = ("--churn", "--registered", 30, "--requests", 24, "--slices", 2, "--tokens", 3, "--clients", 4)
     found = run(swap, "--experts", experts, *words)
     fill, resident, churn = found["rounds"]
-    assert [round["num_failed"] for round in found["rounds"]] == [0, 0, 0]
+    assert [one["num_failed"] for one in found["rounds"]] == [0, 0, 0]
     assert resident["tiers"]["device"][1] == 0 and sum(resident["tiers"]["device"]) == 24
     assert churn["tiers"]["device"][1] > 0 and fill["tiers"]["device"][1] >= 20
