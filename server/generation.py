@@ -71,6 +71,13 @@ class Running:
 
 async def begin(services: Services, body: GenerateRequest) -> Running:
     """Steps 1 to 5. Raises what the rooms raise; nothing stays held then."""
+    try:
+        return await _begin(services, body)
+    except PackageInvalid:  # perhaps replaced after it was fetched, before the engine had its weights: then the new one
+        return await _begin(services, body)
+
+
+async def _begin(services: Services, body: GenerateRequest) -> Running:
     services.engine.check_capacity()
     await services.router.refresh()
     started = time.perf_counter()
@@ -83,6 +90,8 @@ async def begin(services: Services, body: GenerateRequest) -> Running:
         request_id = f"gen-{uuid4().hex}"
         sampling = sampling_for(body, experts)
         tokens = await services.engine.submit(GenerationRequest(request_id, prompt_ids, experts, sampling, matcher))
+        if services.prefetcher is not None:
+            services.prefetcher.follow(decision)
         return Running(
             id=request_id,
             decision=decision,
@@ -130,12 +139,13 @@ async def fetch_experts(services: Services, decision: RouteDecision, leases: Exi
     store's errors."""
     uses: list[ExpertUse] = []
     for expert in decision.experts:
+        began = time.perf_counter()
         lease = leases.enter_context(await fetch(services.store, expert.name))
         if not services.is_compatible(lease.adapter.manifest):
             raise AdapterIncompatible(expert.name, "it was made for another base than the one that runs")
         if lease.adapter.manifest.name in (use.adapter.manifest.name for use in uses):
             raise ExpertRepeated(expert.name)
-        uses.append(ExpertUse(lease.adapter, expert.weight))
+        uses.append(ExpertUse(lease.adapter, expert.weight, time.perf_counter() - began))
     return tuple(uses)
 
 
