@@ -43,7 +43,8 @@ _GRAPH = re.compile(
     re.I | re.M,
 )
 _SQL_CODE = re.compile(
-    r"\bselect\s+(?:distinct\s+)?[\w.*,()\s]{1,120}?\s+from\s+\w+|\binsert\s+into\s+\w+|\bupdate\s+\w+\s+set\b|\bdelete\s+from\s+\w+", re.I
+    r"\bselect\s+(?:distinct\s+)?[\w.*,()\s]{1,120}?\s+from\s+\w+|\binsert\s+into\s+\w+|\bupdate\s+\w+\s+set\b|\bdelete\s+from\s+\w+",
+    re.I,
 )
 _CYPHER_CODE = re.compile(r"\bmatch\s*\(|\bmerge\s*\(|\bdetach\s+delete\b|\breturn\s+\w+\.\w+", re.I)
 _CODE = re.compile(
@@ -122,7 +123,10 @@ def read(text: str) -> Reading:
     if "```" in left:
         counts["fence"] = 1.0
         left = _FENCE.sub(lambda match: f" ⟦fence⟧ {match[1]} {match[2]}", left)
-    counts["sqlcode"], counts["cyphercode"] = float(bool(_SQL_CODE.search(left))), float(bool(_CYPHER_CODE.search(left)))
+    counts["sqlcode"], counts["cyphercode"] = (
+        float(bool(_SQL_CODE.search(left))),
+        float(bool(_CYPHER_CODE.search(left))),
+    )
     counts["code"] = float(bool(_CODE.search(left)))
     if "able" in left.lower():
         left, counts["ddl"] = _take(_DDL, left, "ddl")
@@ -172,7 +176,9 @@ def _take_json(text: str) -> tuple[str, str]:
 
 def _spread(text: str) -> tuple[int, int]:
     """From the first mark of JSON to the last."""
-    places = [match.start() for match in _LOOSE_JSON.finditer(text)] + [place for place in map(text.rfind, "]}") if place >= 0]
+    places = [match.start() for match in _LOOSE_JSON.finditer(text)] + [
+        place for place in map(text.rfind, "]}") if place >= 0
+    ]
     return min(places), max(places) + 1
 
 

@@ -23,19 +23,22 @@ from adapters_store.errors import StoreError
 from adapters_store.store import AdapterStore
 from engine.errors import EngineError
 from grammars.errors import GrammarError
+from router.errors import RouterError
 from server import log
 from server.app import create_app
 from server.plan import plan
+from server.router_command import router_cli
 from server.schemas import Reply
 from server.services import Lifecycle, Services, build_services
 from server.settings import ServerError, Settings, SettingsInvalid, settings_with
 
-_KNOWN_ERRORS = (StoreError, EngineError, GrammarError, ServerError)
+_KNOWN_ERRORS = (StoreError, EngineError, GrammarError, RouterError, ServerError)
 _FALLBACK_PROMPT = "Say hello."
 
 cli = typer.Typer(help="Hotseat: one resident base, many experts.", no_args_is_help=True, add_completion=False)
 experts_cli = typer.Typer(help="The experts on disk.", no_args_is_help=True)
 cli.add_typer(experts_cli, name="experts")
+cli.add_typer(router_cli, name="router")
 cli.command()(plan)
 
 

@@ -11,6 +11,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessColl
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from router.decision import RouteDecision
+from server.route_metrics import RouteMetrics
 from server.schemas import Reply
 from server.services import Services
 
@@ -30,6 +32,7 @@ class Metrics:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         self._registry.register(_Rooms(rooms))
+        self._routes = RouteMetrics(self._registry)
         self._requests = Counter("hotseat_requests", "HTTP requests.", ("route", "status"), registry=self._registry)
         self._request_seconds = self._histogram("request_seconds", "From head to last byte.", _WHOLE, "route")
         self._answers = Counter(
@@ -47,6 +50,9 @@ class Metrics:
     def count_request(self, route: str, status: int, seconds: float) -> None:
         self._requests.labels(route, str(status)).inc()
         self._request_seconds.labels(route).observe(seconds)
+
+    def count_route(self, decision: RouteDecision, seconds: float) -> None:
+        self._routes.count(decision, seconds)
 
     def count_answer(self, reply: Reply) -> None:
         times = reply.timings

@@ -21,9 +21,10 @@ from engine.stats import EngineStats
 from engine.tokenizer import Tokenizer
 from grammars.compiler import GrammarCompiler
 from grammars.vocabulary import vocabulary_for
-from router.pipeline import Router
+from router.decision import RouteDecision, RouteQuery
 from server.base import BASE_FILES, resolve_base
 from server.errors import NotReady
+from server.live_router import build_router
 from server.settings import Settings, SettingsInvalid
 from server.sizes import format_size
 
@@ -73,6 +74,10 @@ class Grammar(Protocol):
     def matcher(self) -> TokenMatcher: ...
 
 
+class RouterDoor(Protocol):
+    def route(self, query: RouteQuery) -> RouteDecision: ...
+
+
 class CompilerDoor(Protocol):
     def compile(self, gbnf: str) -> Grammar: ...
 
@@ -85,7 +90,7 @@ class Services:
     engine: EngineDoor
     tokenizer: TokenizerDoor
     store: AdapterStore
-    router: Router
+    router: RouterDoor
     compiler: CompilerDoor
     memory: str = ""
     """What the engine holds, in a line for people."""
@@ -109,7 +114,7 @@ def build_services(settings: Settings) -> Services:
         engine=engine,
         tokenizer=tokenizer,
         store=store,
-        router=Router([manifest for manifest in store.list() if manifest.base == engine.fingerprint]),
+        router=build_router(settings, lambda: [m for m in store.list() if m.base == engine.fingerprint]),
         compiler=GrammarCompiler(vocabulary),
         memory=memory_line(engine.budget),
     )

@@ -11,7 +11,7 @@ import json
 import re
 import zlib
 from argparse import ArgumentParser
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -21,20 +21,35 @@ from training.router_slots import GENERATED_SHARE, GENERATORS, conversion
 from training.tasks import TASKS
 from training.words import Words
 
-Split = Literal["train", "held"]
+Split = Literal["train", "held", "calibrate"]
 BANKS = Path(__file__).parent / "prompts"
 HELD_ONE_IN = 6
-PER_FRAME = 24
-PER_FRAME_NONE = 10
-PER_TASK = 250
+PER_FRAME = 14
+PER_FRAME_NONE = 9
+PER_TASK = 150
 CLINC_OF_EXPERTS = frozenset({"measurement_conversion", "translate", "date", "spelling"})
 """Its intents that lie too near to an expert to be called foreign to all."""
 
 _SLOT = re.compile(r"\{(\w+)\}")
 _CONVERSION = frozenset({"q", "a", "b", "down", "up", "qs", "unit"})
+# Slots that any sentence may fill, and how often one of other people's does.
+_FREE_TEXT = {"en": 0.5, "casual": 0.3, "text": 0.3, "ticket": 0.2}
 _FRAMES = ("frames", "whole", "none")
 _PREFIXES = ("hi, ", "hey ", "hello! ", "please ", "pls ", "quick question: ", "ok so ", "can you help? ", "Hi team,\n")
-_SUFFIXES = (" thanks", " thx", " please", " asap", "!!", " thank you", " cheers", "\nthanks!", " :)", " pls", "?", " ...")
+_SUFFIXES = (
+    " thanks",
+    " thx",
+    " please",
+    " asap",
+    "!!",
+    " thank you",
+    " cheers",
+    "\nthanks!",
+    " :)",
+    " pls",
+    "?",
+    " ...",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +76,11 @@ def load_banks(folder: Path = BANKS) -> dict[str, dict[str, list[str]]]:
 class Drawer:
     """Fills frames. A slot is filled from the banks' lists, from code, or from what another expert is asked."""
 
-    def __init__(self, banks: Mapping[str, Mapping[str, list[str]]], rng: Random) -> None:
+    def __init__(
+        self, banks: Mapping[str, Mapping[str, list[str]]], rng: Random, sentences: Sequence[str] = ()
+    ) -> None:
         self._rng = rng
+        self._sentences = list(sentences)
         frames = {*_FRAMES, *(section for section in banks["multi"])}
         self._lists = {n: lines for bank in banks.values() for n, lines in bank.items() if n not in frames}
         self._strangers = _strangers(banks)
@@ -75,8 +93,12 @@ class Drawer:
         rng = self._rng
         if name in _CONVERSION:
             return amounts[name]
-        if name in ("en", "casual", "text", "ticket") and rng.random() < 0.12:
-            return rng.choice(self._strangers)
+        if name in _FREE_TEXT:
+            kind = rng.random()
+            if kind < 0.12:
+                return rng.choice(self._strangers)
+            if kind < 0.12 + _FREE_TEXT[name] and self._sentences:
+                return rng.choice(self._sentences)
         if rng.random() < GENERATED_SHARE.get(name, 0.0):
             return GENERATORS[name](rng)
         lines = self._lists.get(name)
@@ -89,9 +111,9 @@ def _strangers(banks: Mapping[str, Mapping[str, list[str]]]) -> list[str]:
     return whole + [line for line in banks["none"]["frames"] if len(line) < 90]
 
 
-def draw_rows(rng: Random) -> Iterator[Row]:
+def draw_rows(rng: Random, sentences: Sequence[str] = ()) -> Iterator[Row]:
     banks = load_banks()
-    drawer = Drawer(banks, rng)
+    drawer = Drawer(banks, rng, sentences)
     for name, bank in banks.items():
         if name == "multi":
             for experts, frames in bank.items():
@@ -107,9 +129,7 @@ def draw_rows(rng: Random) -> Iterator[Row]:
             yield Row(draw(words).prompt, (name,), "held" if number % HELD_ONE_IN == 0 else "train")
 
 
-def _of_frames(
-    drawer: Drawer, frames: list[str], experts: tuple[str, ...], count: int, rng: Random
-) -> Iterator[Row]:
+def _of_frames(drawer: Drawer, frames: list[str], experts: tuple[str, ...], count: int, rng: Random) -> Iterator[Row]:
     for frame in frames:
         split: Split = "held" if zlib.crc32(frame.encode()) % HELD_ONE_IN == 0 else "train"
         is_fixed = not _SLOT.search(frame)
@@ -144,7 +164,11 @@ def mistyped(text: str, rng: Random) -> str:
         return text[:place] + text[place + 1 :]
     if kind < 0.7:
         return text[:place] + text[place + 1] + text[place] + text[place + 2 :]
-    return text[:place] + (text[place] if kind < 0.85 else rng.choice("abcdefghijklmnoprstuvw")) + text[place + (kind >= 0.85) :]
+    return (
+        text[:place]
+        + (text[place] if kind < 0.85 else rng.choice("abcdefghijklmnoprstuvw"))
+        + text[place + (kind >= 0.85) :]
+    )
 
 
 def clinc_rows(path: Path, rng: Random, count: int) -> Iterator[Row]:
@@ -156,23 +180,29 @@ def clinc_rows(path: Path, rng: Random, count: int) -> Iterator[Row]:
 
 
 def extra_rows(path: Path) -> Iterator[Row]:
-    """Rows {"text", "expert"} that were written by others: all of them held out."""
+    """Rows {"text", "expert"} that were written by others: to calibrate on."""
     for line in path.read_text().splitlines():
         row = json.loads(line)
-        yield Row(row["text"], tuple(filter(None, (row["expert"],))), "held")
+        yield Row(row["text"], tuple(filter(None, (row["expert"],))), "calibrate")
 
 
 def main() -> None:
     parser = ArgumentParser(description="Write the rows that the router is trained and calibrated on.")
     parser.add_argument("out", type=Path)
     parser.add_argument("--clinc", type=Path, help="data_full.json of CLINC150")
-    parser.add_argument("--extra", type=Path, help="labelled rows that join the held split")
+    parser.add_argument("--sentences", type=Path, help="English sentences, one a line, to be quoted in prompts")
+    parser.add_argument("--extra", type=Path, help="labelled rows to calibrate on")
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args()
     rng = Random(options.seed)
-    rows = list(draw_rows(rng))
+    sentences: list[str] = []
+    if options.sentences:
+        sentences += options.sentences.read_text().splitlines()
     if options.clinc:
-        rows += clinc_rows(options.clinc, rng, 5000)
+        sentences += [text for text, _ in json.loads(options.clinc.read_text())["train"]]
+    rows = list(draw_rows(rng, sentences))
+    if options.clinc:
+        rows += clinc_rows(options.clinc, rng, 6000)
     if options.extra:
         rows += extra_rows(options.extra)
     unique = {row.text: row for row in rows if row.text.strip()}

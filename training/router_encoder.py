@@ -23,8 +23,8 @@ from router.encoder import write_encoder
 from router.signals import read
 
 NUM_BUCKETS, DIM = 1 << 15, 96
-BATCH, EPOCHS, RATE = 256, 8, 4e-3
-DROPPED_FEATURES = 0.15
+BATCH, EPOCHS, RATE = 256, 6, 4e-3
+DROPPED_FEATURES = 0.3
 """Share of a text's features that a step does not see: what is left has to do, as after a typo."""
 
 
@@ -84,7 +84,7 @@ def train(corpus: Corpus, seed: int = 7, epochs: int = EPOCHS) -> Tensor:
             loss.backward()
             optimizer.step()
             schedule.step()
-            total += float(loss) * len(rows)
+            total += float(loss.detach()) * len(rows)
         print(f"epoch {epoch + 1}: {total / len(corpus.bags):.4f}", flush=True)
     return student.table.weight.detach()
 
@@ -99,7 +99,9 @@ def _flat(bags: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
     return flat[keep], torch.cat((torch.zeros(1, dtype=torch.long), counts.cumsum(0)[:-1]))
 
 
-def build_corpus(rows: list[dict[str, object]], clinc: Path | None, english: Sequence[str], teacher: Path | None) -> Corpus:
+def build_corpus(
+    rows: list[dict[str, object]], clinc: Path | None, english: Sequence[str], teacher: Path | None
+) -> Corpus:
     names = sorted({str(name) for row in rows for name in row["experts"]})  # type: ignore[attr-defined]
     texts: list[str] = []
     experts: list[list[float]] = []

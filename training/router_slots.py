@@ -12,9 +12,9 @@ from training.tasks import cypher, json_repair, sql
 from training.tasks.dates import MONTHS
 from training.words import Words
 
-# One dimension a row, from the largest: (what people write, how many of the next it makes is not needed here).
+# One dimension a row, from the largest; of each unit, what people write.
 UNITS = (
-    (("km", "kilometers", "kilometres"), ("m", "meters", "metres"), ("dm",), ("cm", "centimeters", "centimetres"), ("mm", "millimeters")),
+    (("km", "kilometers"), ("m", "meters", "metres"), ("dm",), ("cm", "centimeters"), ("mm", "millimeters")),
     (("t", "tonnes"), ("kg", "kilograms", "kilos"), ("g", "grams"), ("mg", "milligrams")),
     (("hl", "hectoliters"), ("l", "liters", "litres", "L"), ("dl",), ("cl",), ("ml", "milliliters")),
     (("MW",), ("kW", "kilowatts"), ("W", "watts")),
@@ -96,11 +96,17 @@ def _double_comma(words: Words, text: str, value: dict[str, object]) -> str:  # 
 
 
 def ddl(rng: Random) -> str:
-    return sql.draw_table(Words(rng)).create(Words(rng))
+    return sql.draw_table(Words(rng, pool_share=0.8)).create(Words(rng))
 
 
 def graph(rng: Random) -> str:
-    return cypher.draw_graph(Words(rng)).lines()
+    drawn = cypher.draw_graph(Words(rng, pool_share=0.8))
+    if rng.random() < 0.5:
+        return drawn.lines()
+    # Properties inside the first pattern, as people write it on one line.
+    a, relation, b = drawn.edges[0]
+    shown = [f"(:{label} {{{', '.join(drawn.properties[label])}}})" for label in (a, b)]
+    return f"{shown[0]}-[:{relation}]->{shown[1]}"
 
 
 GENERATORS: dict[str, Callable[[Random], str]] = {
@@ -110,4 +116,4 @@ GENERATORS: dict[str, Callable[[Random], str]] = {
     "ddl": ddl,
     "graph": graph,
 }
-GENERATED_SHARE = {"date": 0.6, "good": 1.0, "bad": 1.0, "ddl": 0.35, "graph": 0.35}
+GENERATED_SHARE = {"date": 0.5, "good": 1.0, "bad": 1.0, "ddl": 0.6, "graph": 0.6}
