@@ -1,4 +1,4 @@
-"""Fitting: a network of at most one hidden layer, and the temperature and thresholds that make its scores mean something.
+"""Fitting: a network of at most one hidden layer, and the temperature that makes its scores mean something.
 
 Owns the mathematics of training, in numpy. Knows no text and no experts' names. Called by `train`.
 """
@@ -45,7 +45,7 @@ class Network:
 
     def logits(self, rows: Array) -> Array:
         if self.hidden.size:
-            rows = np.maximum(rows @ self.hidden + self.hidden_bias, 0)
+            rows = np.maximum(rows @ self.hidden + self.hidden_bias, np.float32(0))
         found: Array = rows @ self.out + self.out_bias
         return found
 

@@ -26,7 +26,7 @@ class Router:
         model: RouterModel | None = None,
         encoder: Encoder | None = None,
         parser: Parser | None = None,
-        tiers: Tiers = Tiers(),
+        tiers: Tiers | None = None,
     ) -> None:
         """Raises ModelInvalid where the model was fitted on another encoder than this."""
         known = sorted(manifests, key=lambda manifest: manifest.name)
@@ -35,7 +35,7 @@ class Router:
         self._learned: LearnedStages | None = None
         measured = None
         if model is not None and encoder is not None:
-            self._learned = LearnedStages(known, model, encoder, parser, tiers)
+            self._learned = LearnedStages(known, model, encoder, parser, tiers or Tiers())
             measured = measure_new(known, model)
         self.keywords = KeywordStage(known, measured)
 

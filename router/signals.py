@@ -31,6 +31,8 @@ KINDS = (
     "rest",
 )
 OTHERS = ("lines", "length", "question", "portuguese", "english", "howto", "fields", "bare", "short")
+MAX_UNIT_CHARS = 400
+"""Who wants an amount converted says so early."""
 NAMES = (*KINDS, *OTHERS)
 
 _FENCE = re.compile(r"```[ \t]*(\w{0,20})[^\n]{0,40}\n?(.{0,4000}?)(?:```|\Z)", re.S)
@@ -95,11 +97,24 @@ _UNITS = re.compile(
     + r")(?![\w/²³^])",
     re.I,
 )
+_UNIT_WORDS = ("kilometers", "kilometres", "meters", "metres", "centimeters", "centimetres", "millimeters", "kilograms",
+               "kilogram", "grams", "milligrams", "liters", "litres", "milliliters", "millilitres", "tonnes", "watts",
+               "kilowatts", "meter", "metre", "liter", "litre", "tonne", "kilos")  # fmt: skip
+_LONG_WORD = re.compile(r"(?<![\w/])[a-z]{4,12}(?!\w)", re.I)
 _IMPERIAL = re.compile(
     r"\b(?:miles?|inch(?:es)?|feet|foot|ft|yards?|pounds?|lbs?|ounces?|oz|gallons?|pints?|cups?|fahrenheit|celsius|kelvin|mph|acres?|"
     r"dollars?|euros?|usd|eur|hours?|minutes?|seconds?|days?|psi|calories|joules|km/h|m/s)\b|\d\s?°?[cf]\b|m²|m³|\bsquare\b|\bcubic\b",
     re.I,
 )
+
+
+def _slips(word: str) -> set[str]:
+    """A word with one letter missing, or two neighbours swapped."""
+    missing = {word[:i] + word[i + 1 :] for i in range(1, len(word))}
+    return missing | {word[:i] + word[i + 1] + word[i] + word[i + 2 :] for i in range(len(word) - 1)}
+
+
+_MISTYPED = {slip: word for word in _UNIT_WORDS for slip in sorted(_slips(word)) if slip not in _UNIT_WORDS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +200,7 @@ def _spread(text: str) -> tuple[int, int]:
 def _read_units(text: str, counts: dict[str, float]) -> None:
     """Whether an amount is to become smaller units, or larger ones."""
     counts["imperial"] = float(bool(_IMPERIAL.search(text)))
+    text = _LONG_WORD.sub(lambda match: _MISTYPED.get(match[0].lower(), match[0]), text[:MAX_UNIT_CHARS])
     found = []
     for match in _UNITS.finditer(text):
         index = int(str(match.lastgroup)[1:]) if str(match.lastgroup).startswith("u") else -1

@@ -54,10 +54,11 @@ def train(
     rows: Sequence[TrainingRow],
     manifests: Sequence[Manifest],
     encoder: Encoder,
-    config: FitConfig = FitConfig(),
+    config: FitConfig | None = None,
     note: Callable[[int, Epoch], None] | None = None,
 ) -> RouterModel:
     """Raises TrainingInvalid without rows to train on or to calibrate with, or with an unknown expert."""
+    config = config or FitConfig()
     known = {manifest.name for manifest in manifests}
     if strangers := sorted({name for row in rows for name in row.experts} - known):
         raise TrainingInvalid(f"rows name {strangers[0]!r}, and there is no such expert")

@@ -3,7 +3,7 @@
     python -m training.router_data OUT.jsonl [--clinc data_full.json] [--extra rows.jsonl]
 
 Owns the banks in `training/prompts`: frames with slots, what fills them, and prompts that no frame makes. One frame in
-six goes to the held split with all that it makes, so that calibration meets wordings that training never saw. Writes
+twelve goes to the held split with all that it makes, so that calibration meets wordings that training never saw. Writes
 rows {"text", "experts", "split"}; no expert means the base. Knows no router.
 """
 
@@ -23,7 +23,7 @@ from training.words import Words
 
 Split = Literal["train", "held", "calibrate"]
 BANKS = Path(__file__).parent / "prompts"
-HELD_ONE_IN = 6
+HELD_ONE_IN = 12
 PER_FRAME = 14
 PER_FRAME_NONE = 9
 PER_TASK = 150
@@ -147,7 +147,7 @@ def varied(text: str, rng: Random) -> str:
         text = rng.choice(_PREFIXES) + text
     if rng.random() < 0.3:
         text += rng.choice(_SUFFIXES)
-    for _ in range(rng.choice((0, 0, 1, 2))):
+    for _ in range(rng.choice((0, 0, 1, 2, 3, 5))):
         text = mistyped(text, rng)
     return text
 
