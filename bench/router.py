@@ -2,8 +2,9 @@
 
     python -m bench.router ten | schemas | stability | latency  [--data DIR] [--encoder NAME]
 
-`ten`, `stability` and `latency` read `bench/prompts`, `schemas` public data under `--data`; CLINC150 is `router_clinc`. Every accuracy comes with its lower
-bound (Wilson, 95 %) and with the floor, TF-IDF of words and characters under a linear SVC, trained on the same rows.
+`ten`, `stability` and `latency` read `bench/prompts`, `schemas` public data under `--data`. CLINC150 is
+`router_clinc`. Every accuracy comes with its lower bound (Wilson, 95 %) and that
+of `ten` with the floor, TF-IDF of words and characters under a linear SVC, trained on the same rows.
 """
 
 import json

@@ -4,6 +4,7 @@ import csv
 import json
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 
@@ -33,7 +34,7 @@ def schema_prompts(data: Path) -> Iterator[tuple[str, str]]:
             tables = "\n".join(f"CREATE TABLE {t} ({', '.join(f'{c} TEXT' for c in cs)});" for t, cs in columns.items())
             labels = "\n".join(f"(:{table.title()} {{{', '.join(cs)}}})" for table, cs in columns.items())
             names = [name.title() for name in columns]
-            edges = "".join(f"\n(:{a})-[:HAS]->(:{b})" for a, b in zip(names, names[1:], strict=False))
+            edges = "".join(f"\n(:{a})-[:HAS]->(:{b})" for a, b in pairwise(names))
             yield f"{tables}\n\n{row['question']}", "sql"
             yield f"{labels}{edges}\n\n{row['question']}", "cypher"
 

@@ -8,6 +8,7 @@ import re
 import unicodedata
 import zlib
 from functools import lru_cache
+from itertools import pairwise
 
 MAX_CHARS = 4000
 """Of the beginning and of the end each: a long prompt says what it wants at one of the two."""
@@ -41,7 +42,7 @@ def bag_of(text: str, num_buckets: int) -> list[int]:
     words = words_of(normalize(text))
     mask = num_buckets - 1
     found = [bucket & mask for word in words for bucket in _of_word(word)]
-    found.extend(zlib.crc32(f"{one} {two}".encode()) & mask for one, two in zip(words, words[1:], strict=False))
+    found.extend(zlib.crc32(f"{one} {two}".encode()) & mask for one, two in pairwise(words))
     return found
 
 

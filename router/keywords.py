@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from adapters_store.manifest import Manifest
-from router.cues import Cue, CueIndex, compile_cue, words_in
+from router.cues import Cue, CueIndex, compile_cue, normalize, words_in
 from router.decision import ExpertScore, RouteDecision, RouteQuery
 
 MIN_PRECISION = 0.99
@@ -55,6 +55,10 @@ class KeywordStage:
         self._index: CueIndex[tuple[str, bool]] = CueIndex(
             (cue, (manifest.name, is_cue)) for manifest in ordered for cue, is_cue in _cues_of(manifest)
         )
+
+    def route(self, query: RouteQuery) -> RouteDecision:
+        """The answer of this stage alone."""
+        return self.decide(query, self.examine(normalize(query.text)))
 
     def examine(self, normalized: str) -> dict[str, Finding]:
         """Of the experts whose cues match a normalized text, in name order."""

@@ -36,10 +36,15 @@ MAX_UNIT_CHARS = 400
 NAMES = (*KINDS, *OTHERS)
 
 _FENCE = re.compile(r"```[ \t]*(\w{0,20})[^\n]{0,40}\n?(.{0,4000}?)(?:```|\Z)", re.S)
-_DDL = re.compile(r"\bcreate\s+(?:temp\w*\s+)?table\b\s+(?:if\s+not\s+exists\s+)?[\w.\"`\[\]]+(?:\s\w+\")?\s*\([^;]{0,1500}?\)\s*(?:;|$|\n)|"
-                  r"\bcreate\s+table\b[^;()]{1,60}\([^;]{0,1500}?\)", re.I | re.M)  # fmt: skip
+_DDL = re.compile(
+    r"\bcreate\s+(?:temp\w*\s+)?table\b\s+(?:if\s+not\s+exists\s+)?[\w.\"`\[\]]+(?:\s\w+\")?\s*"
+    r"\([^;]{0,1500}?\)\s*(?:;|$|\n)"
+    r"|\bcreate\s+table\b[^;()]{1,60}\([^;]{0,1500}?\)",
+    re.I | re.M,
+)
 _GRAPH = re.compile(
-    r"\(\s*\w{0,20}\s*:\s*\w{1,40}[^()\n]{0,120}\)(?:\s*<?-{1,2}\s*(?:\[[^\]\n]{0,60}\])?\s*-{0,2}>?\s*\([^()\n]{0,120}\))*"
+    r"\(\s*\w{0,20}\s*:\s*\w{1,40}[^()\n]{0,120}\)"
+    r"(?:\s*<?-{1,2}\s*(?:\[[^\]\n]{0,60}\])?\s*-{0,2}>?\s*\([^()\n]{0,120}\))*"
     r"|\(?\b\w{1,40}\)?\s*<?-{1,2}\s*\[[^\]\n]{1,60}\]\s*-{1,2}>?\s*\(?:?\w{1,40}\)?"
     r"|^\s*(?:node (?:properties|labels)|relationship (?:properties|types)|the relationships|relationships|nodes)\s*:",
     re.I | re.M,
@@ -50,7 +55,8 @@ _SQL_CODE = re.compile(
 )
 _CYPHER_CODE = re.compile(r"\bmatch\s*\(|\bmerge\s*\(|\bdetach\s+delete\b|\breturn\s+\w+\.\w+", re.I)
 _CODE = re.compile(
-    r"\bdef \w+\(|\bfunction\s+\w*\s*\(|\bconst \w+ ?=|\bimport \w+|\bpublic class\b|=>|</?\w+>|\binterface \w+ ?\{|\bfor ?\(|console\.log|print\("
+    r"\bdef \w+\(|\bfunction\s+\w*\s*\(|\bconst \w+ ?=|\bimport \w+|\bpublic class\b|=>|</?\w+>"
+    r"|\binterface \w+ ?\{|\bfor ?\(|console\.log|print\("
 )
 _QUOTE = re.compile(r"\"[^\"\n]{6,600}\"|“[^”\n]{3,600}”|(?<!\w)'[^'\n]{6,400}'(?!\w)|«[^»\n]{3,600}»")
 _COLUMNS = re.compile(r"\b\w{2,40}\s?\(\s?\w+(?:\s\w+)?(?:\s?,\s?\w+(?:\s\w+)?)+\s?\)|\bcolumns?\b|\bcolunas?\b", re.I)
@@ -70,7 +76,8 @@ _FIELDS = re.compile(
     r"\b(?:string|number|boolean|bool|int|integer|text|date|float|list|array|optional)s?\b|\w\?\s*:|\[\]", re.I
 )
 _HOW_TO = re.compile(
-    r"^\W{0,3}(?:how (?:do|can|to|does|should|would)|what(?:'s| is| are| does)|why|when|who|where|which|is|are|should|explain|como|o que|qual|porqu)\b",
+    r"^\W{0,3}(?:how (?:do|can|to|does|should|would)|what(?:'s| is| are| does)|why|when|who"
+    r"|where|which|is|are|should|explain|como|o que|qual|porqu)\b",
     re.I,
 )
 _PORTUGUESE = frozenset(
@@ -80,9 +87,11 @@ _ENGLISH = frozenset("the a an is are of to in for my and this that it with on i
 
 # Metric units by dimension, larger first; what a spelling means.
 _DIMENSIONS = (
-    "km|kilomet(?:er|re)s? hm m|met(?:er|re)s?|metros? dm|decimet(?:er|re)s? cm|centimet(?:er|re)s?|centímetros? mm|millimet(?:er|re)s?",
+    "km|kilomet(?:er|re)s? hm m|met(?:er|re)s?|metros? dm|decimet(?:er|re)s? cm|centimet(?:er|re)s?|centímetros?"
+    " mm|millimet(?:er|re)s?",
     "t|tons?|tonnes? kg|kgs|kilos?|kilograms?|kilogrammes? g|grams?|gr|gramas? mg|milligrams?",
-    "hl|hectolit(?:er|re)s? l|lit(?:er|re)s?|lt|litros? dl|decilit(?:er|re)s? cl|centilit(?:er|re)s? ml|millilit(?:er|re)s?",
+    "hl|hectolit(?:er|re)s? l|lit(?:er|re)s?|lt|litros? dl|decilit(?:er|re)s? cl|centilit(?:er|re)s?"
+    " ml|millilit(?:er|re)s?",
     "gw mw|megawatts? kw|kilowatts? w|watts?",
     "tb|terabytes? gb|gigabytes? mb|megabytes? kb|kilobytes?",
 )
