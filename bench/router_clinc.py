@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_union
 from sklearn.svm import LinearSVC
@@ -55,16 +54,14 @@ def main() -> None:
 
     encoder = load_encoder(options.encoder)
     vectors = {part: encoder.encode(texts[part]) for part in parts}
-    linear = LogisticRegression(C=30, max_iter=300).fit(vectors["train"], fine)
-    report("stage 2: heads", (linear.predict_proba(vectors[split]) @ groups).argmax(axis=1), labels[split])
-
     targets = np.eye(len(intents), dtype=np.float32)[fine]
     config = FitConfig(epochs=30, balance=0.0, dropout=0.3)
-    networks = [fit_network(vectors["train"], targets, replace(config, seed=s)) for s in (1, 2, 3)]
+    linear = fit_network(vectors["train"], targets, replace(config, hidden=0, rate=2e-2))
+    report("stage 2: heads", (softmax(linear.logits(vectors[split])) @ groups).argmax(axis=1), labels[split])
+    network = fit_network(vectors["train"], targets, config)
 
     def alone(part: str) -> Array:
-        found: Array = np.mean([softmax(network.logits(vectors[part])) for network in networks], axis=0)
-        return found
+        return softmax(network.logits(vectors[part]))
 
     report("stage 3: network", (alone(split) @ groups).argmax(axis=1), labels[split])
     lexical = LinearSVC().fit(sparse["train"], fine)

@@ -12,6 +12,7 @@ import numpy as np
 from router.complexity import LEXICAL, lexical_features
 from router.encoder import Encoder, Vectors
 from router.keywords import Finding
+from router.lexical import lexical_bag
 from router.signals import NAMES, clip, read
 
 _SCALES = {"vocabulary_richness": 1.0, "readability": 1.0, "schema_count": 4.0, "code_count": 4.0, "length": 200.0}
@@ -25,6 +26,8 @@ class Seen:
     """[2 * encoder's width]: of the text and of its skeleton."""
     plain: Vectors
     """[PLAIN]: signals and lexical complexity."""
+    bag: tuple[int, ...]
+    """Buckets of `lexical`."""
 
 
 def look(encoder: Encoder, text: str) -> Seen:
@@ -32,7 +35,8 @@ def look(encoder: Encoder, text: str) -> Seen:
     reading = read(text)
     lexical = lexical_features(text)
     plain = [*reading.values, *(min(lexical[name] / _SCALES[name], 1.0) for name in LEXICAL)]
-    return Seen(encoder.encode([text, reading.skeleton]).reshape(-1), np.array(plain, np.float32))
+    vectors = encoder.encode([text, reading.skeleton]).reshape(-1)
+    return Seen(vectors, np.array(plain, np.float32), tuple(lexical_bag(text, reading.skeleton)))
 
 
 def policy_row(seen: Seen, findings: Mapping[str, Finding], names: Sequence[str]) -> Vectors:

@@ -19,7 +19,7 @@ class FitConfig:
     batch: int = 256
     rate: float = 2e-3
     decay: float = 1e-4
-    dropout: float = 0.3
+    dropout: float = 0.4
     noise: int = 0
     """The first so many columns are dropped at random as hidden ones are: an embedding must not decide alone."""
     balance: float = 0.1

@@ -90,7 +90,7 @@ class KeywordStage:
                 why = f"{reason}; its cues were right {measured.right} times and wrong {measured.wrong}, too often"
                 return RouteDecision((), "none", why, 0.0, scores, router_version=version)
             confidence = measured.precision
-        chosen = (ExpertScore(winner, 1.0, confidence),)
+        chosen = (ExpertScore(winner, 1.0),)
         return RouteDecision(chosen, "keywords", reason, confidence, scores, router_version=version)
 
 

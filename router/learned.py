@@ -19,6 +19,7 @@ from router.features import Seen, look, policy_row
 from router.fit import Network, sigmoid, softmax
 from router.heads import Head, HeadTable, head_from_examples
 from router.keywords import Finding, KeywordStage, Measured
+from router.lexical import lexical_logits
 from router.model import RouterModel
 from router.signals import clip
 from router.syntax import Parser
@@ -89,7 +90,10 @@ class LearnedStages:
         first: RouteDecision,
     ) -> RouteDecision:
         thresholds = self._model.thresholds
-        all_logits = self._network.logits(policy_row(seen, findings, self._model.names)[None])[0]
+        weights = self._model.weights
+        deep = self._network.logits(policy_row(seen, findings, self._model.names)[None])[0]
+        plain = lexical_logits(seen.bag, weights.idf, weights.lexical, weights.lexical_bias)
+        all_logits = blended(deep, plain, thresholds.lexical_share)
         base = float(all_logits[-1])
         own = np.array([all_logits[self._columns[name]] if name in self._columns else 0 for name in names], np.float32)
         joint = np.where(is_new, _above_none(new_logits, base, is_new), own)
@@ -173,6 +177,12 @@ def _new_head(manifest: Manifest, model: RouterModel, encoder: Encoder) -> Head 
     vectors = np.array([look(encoder, text).vectors for text in describe(manifest)], np.float32)
     others = np.array([manifest.name not in experts for _, experts in model.background])
     return head_from_examples(vectors, model.weights, others)
+
+
+def blended(deep: Vectors, plain: Vectors, share: float) -> Vectors:
+    """Two opinions as one: logits [..., outputs], weighed."""
+    found: Vectors = np.float32(1 - share) * deep + np.float32(share) * plain
+    return found
 
 
 def _above_none(logits: Vectors, base: float, is_new: NDArray[np.bool_]) -> Vectors:

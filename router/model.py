@@ -35,6 +35,8 @@ class Thresholds:
     """Independent score from which an expert joins the best one."""
     embeddings_temperature: float
     policy_temperature: float
+    lexical_share: float
+    """What the words count for beside the network, 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,9 @@ class Weights:
     hidden_bias: Vectors
     out: Vectors  # [256, experts + 1]
     out_bias: Vectors
+    lexical: Vectors  # [65536, experts + 1]
+    lexical_bias: Vectors
+    idf: Vectors  # [65536]
     background: Vectors  # [rows, 2 * width]: of prompts that a new expert must not take
     background_mean: Vectors
     background_inverse: Vectors  # [2 * width, 2 * width]: of the shrunken covariance

@@ -21,6 +21,8 @@ from router.evaluate import NONE
 from router.features import look, policy_row
 from router.fit import Array, Epoch, FitConfig, fit_network, fit_temperature, softmax
 from router.keywords import KeywordStage, Measured
+from router.learned import blended
+from router.lexical import fit_idf, fit_lexical, lexical_logits
 from router.model import RouterModel, Thresholds, Weights
 
 Split = Literal["train", "held", "calibrate"]
@@ -45,6 +47,7 @@ class TrainingRow:
 class _Data:
     vectors: Array
     policy: Array
+    bags: list[tuple[int, ...]]
     targets: Array
     labels: NDArray[np.int64]  # the first expert; the last column is `none`
     is_single: NDArray[np.bool_]
@@ -72,24 +75,35 @@ def train(
     fitted = _look_at(parts["train"], names, keywords, encoder)
     heads = fit_network(fitted.vectors, fitted.targets, replace(config, hidden=0, rate=2e-2))
     policy = fit_network(fitted.policy, fitted.targets, replace(config, noise=fitted.vectors.shape[1]), note)
+    idf = fit_idf(fitted.bags)
+    words, words_bias = fit_lexical(fitted.bags, fitted.targets, idf, config.seed)
+
+    def plain(data: _Data) -> Array:
+        return np.array([lexical_logits(bag, idf, words, words_bias) for bag in data.bags])
+
     weights = _weights(
         heads.out, heads.out_bias, policy.hidden, policy.hidden_bias, policy.out, policy.out_bias, fitted
     )
     calibrated = _look_at(tuned, names, keywords, encoder)
     sure_of = _look_at([*parts["held"], *parts["calibrate"]], names, keywords, encoder)
     temperature = fit_temperature(*_single(heads.logits(calibrated.vectors), calibrated))
-    policy_logits = policy.logits(calibrated.policy)
+    deep, shallow = policy.logits(calibrated.policy), plain(calibrated)
+    share = _best_share(deep, shallow, calibrated)
+    policy_logits = blended(deep, shallow, share)
     policy_temperature = fit_temperature(*_single(policy_logits, calibrated))
     chosen_background = _background_rows(len(parts["train"]), config.seed)
     return RouterModel(
         names=names,
-        weights=replace(weights, background=weights.background[chosen_background]),
+        weights=replace(
+            weights, lexical=words, lexical_bias=words_bias, idf=idf, background=weights.background[chosen_background]
+        ),
         thresholds=Thresholds(
             embeddings=_sure_from(softmax(heads.logits(sure_of.vectors) / temperature), sure_of, names),
             policy=dict.fromkeys(names, _abstain_below(softmax(policy_logits / policy_temperature), calibrated)),
             also=0.5,
             embeddings_temperature=temperature,
             policy_temperature=policy_temperature,
+            lexical_share=share,
         ),
         measured=_measure(keywords, [*parts["held"], *parts["calibrate"]], names),
         background=tuple((parts["train"][n].text[:400], parts["train"][n].experts) for n in chosen_background),
@@ -109,7 +123,9 @@ def _look_at(rows: Sequence[TrainingRow], names: Sequence[str], keywords: Keywor
         target[-1] = not row.experts
     labels = np.array([names.index(row.experts[0]) if row.experts else len(names) for row in rows])
     single = np.array([len(row.experts) <= 1 for row in rows])
-    return _Data(np.array([one.vectors for one in seen]), np.array(policy), targets, labels, single)
+    return _Data(
+        np.array([one.vectors for one in seen]), np.array(policy), [one.bag for one in seen], targets, labels, single
+    )
 
 
 def _single(logits: Array, data: _Data) -> tuple[Array, NDArray[np.int64]]:
@@ -126,7 +142,31 @@ def _weights(
     inverse = np.linalg.inv((1 - _SHRINKAGE) * covariance + _SHRINKAGE * ridge)
     # Of unit size, so that half floats hold it; heads are scaled by their own examples anyway.
     inverse = (inverse / np.abs(inverse).max()).astype(np.float32)
-    return Weights(heads.T, heads_bias, hidden, hidden_bias, out, out_bias, data.vectors, mean, inverse)
+    return Weights(
+        heads=heads.T,
+        heads_bias=heads_bias,
+        hidden=hidden,
+        hidden_bias=hidden_bias,
+        out=out,
+        out_bias=out_bias,
+        lexical=np.zeros((0, 0), np.float32),
+        lexical_bias=out_bias,
+        idf=np.zeros(0, np.float32),
+        background=data.vectors,
+        background_mean=mean,
+        background_inverse=inverse,
+    )
+
+
+def _best_share(deep: Array, shallow: Array, data: _Data) -> float:
+    """What the words count for: the share under which the labels are likeliest at its best temperature."""
+
+    def surprise(share: float) -> float:
+        logits, labels = _single(blended(deep, shallow, share), data)
+        shares = softmax(logits / fit_temperature(logits, labels))
+        return float(-np.log(shares[np.arange(len(labels)), labels] + 1e-12).mean())
+
+    return min((tenth / 10 for tenth in range(11)), key=surprise)
 
 
 def _background_rows(count: int, seed: int) -> list[int]:

@@ -121,7 +121,7 @@ def draw_rows(rng: Random, sentences: Sequence[str] = ()) -> Iterator[Row]:
             continue
         mine = () if name == "none" else (name,)
         yield from _of_frames(drawer, bank["frames"], mine, PER_FRAME if mine else 1, rng)
-        yield from _of_frames(drawer, bank.get("whole", []), mine, 1, rng)
+        yield from _of_frames(drawer, bank.get("whole", []), mine, 1, rng, is_whole=True)
         yield from _of_frames(drawer, bank.get("none", []), (), PER_FRAME_NONE, rng)
     for name, draw in TASKS.items():
         words = Words(rng)
@@ -129,13 +129,25 @@ def draw_rows(rng: Random, sentences: Sequence[str] = ()) -> Iterator[Row]:
             yield Row(draw(words).prompt, (name,), "held" if number % HELD_ONE_IN == 0 else "train")
 
 
-def _of_frames(drawer: Drawer, frames: list[str], experts: tuple[str, ...], count: int, rng: Random) -> Iterator[Row]:
+def _of_frames(
+    drawer: Drawer,
+    frames: list[str],
+    experts: tuple[str, ...],
+    count: int,
+    rng: Random,
+    is_whole: bool = False,
+) -> Iterator[Row]:
     for frame in frames:
         split: Split = "held" if zlib.crc32(frame.encode()) % HELD_ONE_IN == 0 else "train"
-        is_fixed = not _SLOT.search(frame)
-        yield from (Row(drawer.fill(frame), experts, split) for _ in range(1 if is_fixed else count))
+        is_fixed = is_whole or not _SLOT.search(frame)
+        yield from (
+            Row(frame if is_whole else drawer.fill(frame), experts, split) for _ in range(1 if is_fixed else count)
+        )
         # What has no slots is varied by hand's slips alone.
-        yield from (Row(varied(drawer.fill(frame), rng), experts, split) for _ in range(4 if is_fixed else count // 2))
+        yield from (
+            Row(varied(frame if is_whole else drawer.fill(frame), rng), experts, split)
+            for _ in range(4 if is_fixed else count // 2)
+        )
 
 
 def varied(text: str, rng: Random) -> str:

@@ -46,7 +46,7 @@ def test_case_and_width_do_not_count(encoder: EmbeddedEncoder) -> None:
 
 def test_a_long_text_costs_no_more_than_its_two_ends() -> None:
     assert len(words_of("word " * 100_000)) <= MAX_WORDS
-    assert len(bag_of("x" * 1_000_000, 64)) < 100
+    assert len(bag_of("x" * 1_000_000, 64)) < 200
 
 
 def test_sentence_transformers_gives_the_same_vectors(encoder: EmbeddedEncoder) -> None:
