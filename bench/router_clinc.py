@@ -73,8 +73,7 @@ def main() -> None:
     def joint(part: str) -> Array:
         """The network's and the words' opinion, equally weighed."""
         other = softmax(lexical.decision_function(sparse[part]).astype(np.float32) / heat)
-        found: Array = (alone(part) + other) / 2
-        return found
+        return np.asarray((alone(part) + other) / 2, np.float32)
 
     report("stage 3 + words", (joint(split) @ groups).argmax(axis=1), labels[split])
     for name, scores in (("stage 3", alone), ("stage 3 + words", joint)):

@@ -45,9 +45,8 @@ class Network:
 
     def logits(self, rows: Array) -> Array:
         if self.hidden.size:
-            rows = np.maximum(rows @ self.hidden + self.hidden_bias, np.float32(0))
-        found: Array = rows @ self.out + self.out_bias
-        return found
+            rows = np.asarray(np.maximum(rows @ self.hidden + self.hidden_bias, 0), np.float32)
+        return np.asarray(rows @ self.out + self.out_bias, np.float32)
 
 
 def fit_network(
@@ -77,7 +76,7 @@ def fit_network(
                 config.dropout,
                 weight,
             )
-            rate = config.rate * 0.5 * (1 + np.cos(np.pi * done / steps))
+            rate = config.rate * 0.5 * (1 + float(np.cos(np.pi * done / steps)))
             _adam(parameters, moments, gradients, rate, config.decay, done)
             total += loss * len(chosen)
             entropy -= float((probabilities * np.log(probabilities + 1e-9)).sum())
@@ -95,15 +94,15 @@ def softmax(logits: Array) -> Array:
 
 
 def sigmoid(logits: Array) -> Array:
-    found: Array = 1 / (1 + np.exp(-np.clip(logits, -40, 40)))
-    return found
+    return np.asarray(1 / (1 + np.exp(-np.clip(logits, -40, 40))), np.float32)
 
 
 def fit_temperature(logits: Array, labels: NDArray[np.int64]) -> float:
     """That which makes the labels likeliest (Guo et al., 2017), from a grid of ratios of 2 %."""
 
     def surprise(temperature: float) -> float:
-        probabilities = softmax(logits / temperature)[np.arange(len(labels)), labels]
+        scaled = np.asarray(logits / temperature, np.float32)
+        probabilities = softmax(scaled)[np.arange(len(labels)), labels]
         return float(-np.log(probabilities + 1e-12).mean())
 
     return min((float(t) for t in 0.2 * 1.02 ** np.arange(200)), key=surprise)
@@ -131,7 +130,7 @@ def wilson_lower(right: int, total: int, z: float = 1.96) -> float:
 
 def _initial(rng: np.random.Generator, columns: int, outputs: int, hidden: int) -> list[Array]:
     def matrix(rows: int, width: int) -> Array:
-        return (rng.standard_normal((rows, width)) * np.sqrt(2 / max(rows, 1))).astype(np.float32)
+        return np.asarray(rng.standard_normal((rows, width)) * np.sqrt(2 / max(rows, 1)), np.float32)
 
     if not hidden:
         return [*(np.zeros(shape, np.float32) for shape in ((0, 0), (0,), (columns, outputs), (outputs,)))]
@@ -152,7 +151,8 @@ def _dropped(rng: np.random.Generator, rows: Array, config: FitConfig) -> Array:
     if not config.noise:
         return rows
     keep = (rng.random((len(rows), config.noise)) >= config.dropout) / np.float32(1 - config.dropout)
-    return np.concatenate((rows[:, : config.noise] * keep.astype(np.float32), rows[:, config.noise :]), axis=1)
+    kept = rows[:, : config.noise] * keep
+    return np.concatenate((kept, rows[:, config.noise :]), axis=1).astype(np.float32)
 
 
 def _gradients(
@@ -165,10 +165,11 @@ def _gradients(
     balance: float,
 ) -> tuple[float, Array, list[Array]]:
     hidden, hidden_bias, out, out_bias = parameters
-    active, mask = rows, np.ones((), np.float32)
+    active, mask = rows, np.ones((1, 1), np.float32)
     if hidden.size:
         before = rows @ hidden + hidden_bias
-        mask = (before > 0) * (rng.random(before.shape) >= dropout).astype(np.float32) / np.float32(1 - dropout)
+        kept = (before > 0) & (rng.random(before.shape) >= dropout)
+        mask = kept.astype(np.float32) / np.float32(1 - dropout)
         active = before * mask
     logits = active @ out + out_bias
     joint, alone = softmax(logits), sigmoid(logits)

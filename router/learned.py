@@ -96,7 +96,7 @@ class LearnedStages:
         all_logits = blended(deep, plain, thresholds.lexical_share)
         base = float(all_logits[-1])
         own = np.array([all_logits[self._columns[name]] if name in self._columns else 0 for name in names], np.float32)
-        joint = np.where(is_new, _above_none(new_logits, base, is_new), own)
+        joint: Vectors = np.where(is_new, _above_none(new_logits, base, is_new), own)
         shares = softmax(np.append(joint, np.float32(base)) / thresholds.policy_temperature)
         alone = np.where(is_new, sigmoid(new_logits), sigmoid(own))
         scores = dict(zip(names, map(float, alone), strict=True))

@@ -12,7 +12,7 @@ from router.bag import bag_of
 from router.fit import Array, sigmoid, softmax
 
 NUM_BUCKETS = 1 << 16
-_BATCH, _EPOCHS, _RATE = 128, 6, 0.02
+_BATCH, _EPOCHS, _RATE = 128, 4, 0.02
 _KEPT = 0.8
 """Share of a row's features that a step of the fit sees."""
 
@@ -33,9 +33,10 @@ def lexical_logits(bag: Sequence[int], idf: Array, table: Array, bias: Array) ->
 
 
 def fit_idf(bags: Sequence[Sequence[int]]) -> Array:
-    """Rarity of every bucket, as scikit-learn has it: ln((1 + rows) / (1 + rows with it)) + 1."""
+    """Rarity of every bucket, as scikit-learn has it: ln((1 + rows) / (1 + rows with it)) + 1; 0 if no row has it."""
     counts = np.bincount(np.concatenate([np.array(bag, np.int64) for bag in bags]), minlength=NUM_BUCKETS)
-    return (np.log((1 + len(bags)) / (1 + counts)) + 1).astype(np.float32)
+    rarity = np.log((1 + len(bags)) / (1 + counts)) + 1
+    return np.where(counts > 0, rarity, 0).astype(np.float32)
 
 
 def fit_lexical(bags: Sequence[Sequence[int]], targets: Array, idf: Array, seed: int) -> tuple[Array, Array]:

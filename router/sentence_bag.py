@@ -20,7 +20,7 @@ class HashedBag(nn.Module):
 
     def __init__(self, table: Tensor) -> None:
         super().__init__()
-        self.table = nn.EmbeddingBag.from_pretrained(table.float(), freeze=False, mode="mean")  # type: ignore[no-untyped-call]
+        self.table = nn.EmbeddingBag.from_pretrained(table.float(), freeze=False, mode="mean")
 
     def preprocess(self, inputs: list[str], prompt: str | None = None, **kwargs: Any) -> dict[str, Tensor]:  # noqa: ARG002
         bags = [bag_of(f"{prompt or ''}{text}", self.table.num_embeddings) for text in inputs]

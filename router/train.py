@@ -190,15 +190,16 @@ def _sure_from(shares: Array, data: _Data, names: Sequence[str]) -> dict[str, fl
 
 
 def _abstain_below(shares: Array, data: _Data) -> float:
-    """The threshold with the most right answers, a wrongly chosen expert counting twice; of equals the middle one."""
+    """The threshold with the most right answers, a wrongly chosen expert counting twice."""
     experts = shares[:, :-1]
     best, top = experts.argmax(axis=1), experts.max(axis=1)
     right = data.targets[np.arange(len(best)), best] > 0
     is_none = data.targets[:, -1] > 0
     grid = np.linspace(0.3, 0.8, 51)
     worth = [float(np.where(top >= bar, np.where(right, 1, -1), is_none).sum()) for bar in grid]
-    fitting = grid[np.array(worth) == max(worth)]
-    return round(float(fitting[len(fitting) // 2]), 4)
+    # One row more or less proves nothing: of what is nearly as good, the bar that is nearest to a half.
+    fitting = grid[np.array(worth) >= max(worth) - 1]
+    return round(float(min(fitting, key=lambda bar: abs(bar - 0.5))), 4)
 
 
 def _measure(keywords: KeywordStage, rows: Sequence[TrainingRow], names: Sequence[str]) -> dict[str, Measured]:

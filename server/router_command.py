@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, NoReturn, cast
 
 import typer
 from rich.console import Console
@@ -20,7 +20,7 @@ from router.evaluate import LabelledPrompt, evaluate
 from router.fit import Epoch, FitConfig
 from router.model import save_model
 from router.pipeline import Router
-from router.train import TrainingRow, train
+from router.train import Split, TrainingRow, train
 from server.live_router import build_router
 from server.router_schemas import reply_of_route
 from server.settings import Settings, SettingsInvalid, settings_with
@@ -107,10 +107,9 @@ def read_training_rows(path: Path) -> list[TrainingRow]:
     found = []
     for number, row in _json_lines(path):
         text, experts, split = row.get("text"), row.get("experts"), row.get("split", "train")
-        is_list = isinstance(experts, list) and all(isinstance(name, str) for name in experts)
-        if not isinstance(text, str) or not is_list or split not in _SPLITS:
+        if not isinstance(text, str) or not isinstance(experts, list) or split not in _SPLITS:
             raise SettingsInvalid(f'{path}:{number}: send {{"text", "experts": [names], "split"}}')
-        found.append(TrainingRow(text, tuple(experts or ()), split))
+        found.append(TrainingRow(text, tuple(map(str, experts)), cast(Split, split)))
     return found
 
 

@@ -34,6 +34,7 @@ _SLOT = re.compile(r"\{(\w+)\}")
 _CONVERSION = frozenset({"q", "a", "b", "down", "up", "qs", "unit"})
 # Slots that any sentence may fill, and how often one of other people's does.
 _FREE_TEXT = {"en": 0.5, "casual": 0.3, "text": 0.3, "ticket": 0.2}
+_ABOUT_ANYTHING = frozenset({"gq", "sq", "text", "casual", "ticket", "en", "flat"})
 _FRAMES = ("frames", "whole", "none")
 _PREFIXES = ("hi, ", "hey ", "hello! ", "please ", "pls ", "quick question: ", "ok so ", "can you help? ", "Hi team,\n")
 _SUFFIXES = (
@@ -81,6 +82,8 @@ class Drawer:
     ) -> None:
         self._rng = rng
         self._sentences = list(sentences)
+        words = {word.lower() for line in self._sentences for word in re.findall(r"[A-Za-z]{4,}", line)}
+        self._vocabulary = sorted(words) or ["something"]
         frames = {*_FRAMES, *(section for section in banks["multi"])}
         self._lists = {n: lines for bank in banks.values() for n, lines in bank.items() if n not in frames}
         self._strangers = _strangers(banks)
@@ -102,7 +105,18 @@ class Drawer:
         if rng.random() < GENERATED_SHARE.get(name, 0.0):
             return GENERATORS[name](rng)
         lines = self._lists.get(name)
-        return rng.choice(lines) if lines else f"{{{name}}}"
+        if not lines:
+            return f"{{{name}}}"
+        line = rng.choice(lines)
+        return self._about_something_else(line) if name in _ABOUT_ANYTHING and rng.random() < 0.6 else line
+
+    def _about_something_else(self, line: str) -> str:
+        """With other long words in some places: hardly English, but its subject is nobody's cue."""
+        return re.sub(
+            r"(?<![\w'])[A-Za-z]{4,}(?![\w'])",
+            lambda match: self._rng.choice(self._vocabulary) if self._rng.random() < 0.4 else match[0],
+            line,
+        )
 
 
 def _strangers(banks: Mapping[str, Mapping[str, list[str]]]) -> list[str]:

@@ -1,14 +1,16 @@
 """The embedded encoder: a table of vectors for hashed words and pieces of words, trained to place prompts.
 
-    python -m training.router_encoder ROWS.jsonl OUT_DIR [--clinc data_full.json] [--teacher DIR] [--english FILE]
+    python -m router.train_encoder ROWS.jsonl OUT_DIR [--clinc data_full.json] [--teacher DIR] [--english FILE]
 
 Three things are asked of a vector at once: which experts the rows need (of the prompt and of its skeleton), which of
 CLINC150's intents its train split says, and what a larger sentence encoder (a local directory) says of the same text.
 Writes what sentence-transformers loads. Owns no inference; `router.encoder` reads the result.
 """
 
+import importlib
 import json
 import re
+import sys
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +25,7 @@ from router.encoder import write_encoder
 from router.signals import read
 
 NUM_BUCKETS, DIM = 1 << 15, 96
-BATCH, EPOCHS, RATE = 256, 6, 4e-3
+BATCH, EPOCHS, RATE = 256, 5, 4e-3
 DROPPED_FEATURES = 0.3
 """Share of a text's features that a step does not see: what is left has to do, as after a typo."""
 
@@ -85,7 +87,7 @@ def train(corpus: Corpus, seed: int = 7, epochs: int = EPOCHS) -> Tensor:
             optimizer.step()
             schedule.step()
             total += float(loss.detach()) * len(rows)
-        print(f"epoch {epoch + 1}: {total / len(corpus.bags):.4f}", flush=True)
+        sys.stdout.write(f"epoch {epoch + 1}: {total / len(corpus.bags):.4f}\n")
     return student.table.weight.detach()
 
 
@@ -134,9 +136,8 @@ def build_corpus(
 
 
 def _teach(texts: Sequence[str], teacher: Path) -> Tensor:
-    from sentence_transformers import SentenceTransformer
-
-    model = SentenceTransformer(str(teacher), device="cpu")
+    library = importlib.import_module("sentence_transformers")
+    model = library.SentenceTransformer(str(teacher), device="cpu")
     model.max_seq_length = 96
     return torch.from_numpy(model.encode(list(texts), batch_size=128, normalize_embeddings=True)).float()
 
