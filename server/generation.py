@@ -14,7 +14,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 from uuid import uuid4
 
@@ -27,7 +27,7 @@ from engine.errors import AdapterIncompatible
 from engine.request import ExpertUse, GenerationRequest, SamplingParams, TokenMatcher
 from grammars import library, spec
 from grammars.errors import GrammarInvalid
-from router.decision import ExpertScore, RouteDecision, RouteQuery
+from router.decision import ExpertScore, RouteDecision, RouteQuery, in_eighths
 from server.errors import ExpertRepeated
 from server.schemas import (
     ChoiceGrammar,
@@ -81,7 +81,7 @@ async def _begin(services: Services, body: GenerateRequest) -> Running:
     services.engine.check_capacity()
     await services.router.refresh()
     started = time.perf_counter()
-    decision = choose_experts(services, body)
+    decision = await asyncio.to_thread(choose_experts, services, body)
     route_ms = (time.perf_counter() - started) * 1e3
     with ExitStack() as leases:
         experts = await fetch_experts(services, decision, leases)
@@ -119,19 +119,14 @@ def choose_experts(services: Services, body: GenerateRequest) -> RouteDecision:
     """The client's own choice, else the router's, its weights rounded so that mixtures recur."""
     if body.experts == "auto":
         decision = services.router.route(RouteQuery(body.user_text, body.max_experts))
-        experts = tuple(ExpertScore(expert.name, in_eighths(expert.weight)) for expert in decision.experts)
-        return RouteDecision(experts, decision.stage, decision.reason, decision.confidence, decision.scores)
+        experts = tuple(replace(expert, weight=in_eighths(expert.weight)) for expert in decision.experts)
+        return replace(decision, experts=experts)
     chosen = tuple(
         ExpertScore(choice, 1.0) if isinstance(choice, str) else ExpertScore(choice.name, choice.weight)
         for choice in body.experts
     )
     reason = "the request names its experts" if chosen else "the request asks for the base"
     return RouteDecision(chosen, "explicit", reason, 1.0, {expert.name: expert.weight for expert in chosen})
-
-
-def in_eighths(weight: float) -> float:
-    """The nearest eighth; a chosen expert never vanishes."""
-    return max(round(weight * 8), 1) / 8
 
 
 async def fetch_experts(services: Services, decision: RouteDecision, leases: ExitStack) -> tuple[ExpertUse, ...]:

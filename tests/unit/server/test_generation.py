@@ -14,8 +14,8 @@ from engine.errors import AdapterIncompatible, EngineOverloaded, PromptTooLong
 from engine.request import FinishReason, GenerationRequest, SamplingParams
 from grammars import library, spec
 from grammars.errors import GrammarInvalid, GrammarUnknown
-from router.decision import ExpertScore, RouteDecision, RouteQuery
-from server.generation import Running, answer, begin, choose_experts, in_eighths
+from router.decision import ExpertScore, RouteDecision, RouteQuery, in_eighths
+from server.generation import Running, answer, begin, choose_experts
 from server.schemas import ExpertChoice, GenerateRequest, Reply
 from server.services import Services
 from tests.fakes import FakeCompiler, FakeEngine, FakeGeneration, FakeMatcher, make_services
