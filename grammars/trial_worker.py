@@ -59,11 +59,12 @@ class Examiner:
         self._long_ids = np.fromiter(long_pieces, np.int32)
         self._texts = sorted(piece.decode(errors="replace") for piece in long_pieces.values())
 
-    def judge(self, gbnf: str, root: str, max_bytes: int) -> Verdict:
+    def judge(self, gbnf: str, root: str, max_bytes: int, is_searched: bool) -> Verdict:
         try:
             admitted = admit(gbnf, root, max_bytes)
             self._check_tokens(admitted)
-            growth.check(admitted, self._texts)
+            if is_searched:
+                growth.check(admitted, self._texts)
             sampler = Sampler.parse(self._vocab, gbnf, root)
         except GrammarInvalid as fault:
             return Verdict(fault.reason, fault.line, fault.column)
@@ -104,9 +105,9 @@ def serve(connection: Connection, examiner: Examiner, limit_s: float) -> None:
             request = connection.recv_bytes()
         except (EOFError, OSError):
             return
-        max_bytes, root, gbnf = request.decode().split("\0", 2)
+        max_bytes, search, root, gbnf = request.decode().split("\0", 3)
         signal.setitimer(signal.ITIMER_REAL, 2 * limit_s + 1)  # the default action ends us, in native code too
-        verdict = examiner.judge(gbnf, root, int(max_bytes))
+        verdict = examiner.judge(gbnf, root, int(max_bytes), bool(search))
         signal.setitimer(signal.ITIMER_REAL, 0)
         connection.send_bytes(verdict.write())
 
