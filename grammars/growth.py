@@ -30,15 +30,17 @@ _SHARE: Final = 30_000  # of it, for one beginning
 _BEAM: Final = 3
 
 
-def check(admitted: Admitted, token_texts: Sequence[str] = ()) -> None:
-    """Raises GrammarInvalid where a text was found that takes llama.cpp too many stacks or readings.
+def check(admitted: Admitted, token_texts: Sequence[str] = ()) -> bool:
+    """Whether it is shown that no text takes llama.cpp too many stacks or readings; else a search has found none.
 
-    Nothing is searched where `determinism` shows that there is no such text. The texts are those of the vocabulary's
-    tokens, sorted; short ones may be left out.
+    Raises GrammarInvalid where it did. The texts are those of the vocabulary's tokens, sorted; short ones may be left
+    out.
     """
     lowered = admitted.lowered
-    if not is_deterministic(lowered, lowered.rules[admitted.root], admitted.nullable, admitted.left_order):
-        search(lowered, admitted.root, token_texts)
+    if is_deterministic(lowered, lowered.rules[admitted.root], admitted.nullable, admitted.left_order):
+        return True
+    search(lowered, admitted.root, token_texts)
+    return False
 
 
 def search(lowered: Lowered, root: str, token_texts: Sequence[str] = ()) -> None:

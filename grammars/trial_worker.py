@@ -4,6 +4,7 @@ Started by `trial` and by nobody else. It may be killed at any moment and may di
 memory, which is limited, and ends by itself when its parent does or an answer is overdue.
 """
 
+import gc
 import random
 import resource
 import signal
@@ -63,12 +64,12 @@ class Examiner:
         try:
             admitted = admit(gbnf, root, max_bytes)
             self._check_tokens(admitted)
-            if is_searched:
-                growth.check(admitted, self._texts)
+            is_certain = not is_searched or growth.check(admitted, self._texts)
             sampler = Sampler.parse(self._vocab, gbnf, root)
         except GrammarInvalid as fault:
             return Verdict(fault.reason, fault.line, fault.column)
-        self._walk(sampler)
+        if not is_certain:
+            self._walk(sampler)
         sampler.close()
         return Verdict()
 
@@ -119,6 +120,7 @@ def main(arguments: Sequence[str]) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     connection = Connection(int(descriptor))
     examiner = Examiner(NativeVocab(Path(vocabulary)))
+    gc.freeze()  # a vocabulary is a million objects, none of which is ever garbage
     _limit_memory(int(memory_bytes))
     serve(connection, examiner, float(limit_s))
 
