@@ -193,6 +193,7 @@ async def test_only_the_librarys_grammars_are_compiled_untried(
     ("grammar", "same_as"),
     [
         ({"json_schema": {"enum": [1, 2]}}, spec.JsonSchema('{"enum": [1, 2]}')),
+        ({"json_schema": True}, spec.JsonSchema("true")),
         ({"regex": "[ab]+"}, spec.Pattern("[ab]+")),
         ({"library": "sql", "schema": "CREATE TABLE t (a INT);"}, spec.Narrowed("sql", "CREATE TABLE t (a INT);")),
         ({"library": "sql", "from_prompt": True}, spec.Narrowed("sql", "CREATE TABLE u (b INT);")),
@@ -210,6 +211,7 @@ async def test_every_form_of_a_grammar_becomes_gbnf_that_is_tried(
     (await begin(services, body)).close()
     assert isinstance(services.compiler, FakeCompiler)
     assert services.compiler.tried == [(spec.source(same_as).gbnf, "root")]
+    assert services.compiler.searched == ["library" not in grammar]
 
 
 async def test_a_packages_faulty_grammar_is_not_the_clients_fault(services: Services) -> None:
