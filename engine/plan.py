@@ -33,7 +33,3 @@ class Row:
 class StepPlan:
     rows: tuple[Row, ...]
     uploads: tuple[Upload, ...]
-
-    @property
-    def num_tokens(self) -> int:
-        return sum(len(row.token_ids) for row in self.rows)

@@ -16,11 +16,12 @@ from adapters_store.errors import StoreError
 from adapters_store.files import read_file
 from adapters_store.manifest import CONFIG_FILE, parse_manifest
 from engine.budget import Budget, adapter_itemsize, budget_of, fitted, slots_that_fit
-from engine.config import CPU_ONLY, STEP_TOKENS, EngineConfig
+from engine.config import EngineConfig
 from engine.errors import EngineError
 from engine.expert_size import ExpertShape, num_values, shape_of
 from engine.model.config import ModelConfig, read_config
 from server.base import CONFIG_FILES, resolve_base
+from server.engine_config import planned_config
 from server.settings import Settings, SettingsInvalid, settings_with
 from server.sizes import format_size, parse_size
 
@@ -116,7 +117,7 @@ def report(settings: Settings, must_list_experts: bool = False) -> Report:
     model = read_config(directory)
     if must_list_experts and not settings.experts.is_dir():
         raise SettingsInvalid(f"there is no directory of experts at {settings.experts}")
-    config = fitted(_engine_config(settings, directory), model)
+    config = fitted(planned_config(settings, directory), model)
     experts, faults = _experts_on_disk(settings.experts, config, model)
     return Report(
         base=settings.base.name,
@@ -141,25 +142,6 @@ def _memory(vram: str) -> int:
     if not size:
         raise SettingsInvalid("--vram is 0, and nothing fits in that")
     return size
-
-
-def _engine_config(settings: Settings, directory: Path) -> EngineConfig:
-    quantization = "nf4" if settings.quantization == "auto" else settings.quantization
-    try:
-        return EngineConfig(
-            base=directory,
-            device="cpu" if quantization in CPU_ONLY else "cuda",
-            quantization=quantization,
-            num_slots=settings.slots,
-            max_batch=settings.max_batch,
-            max_step_tokens=max(STEP_TOKENS, settings.max_batch),
-            max_queue=settings.max_queue,
-            max_context=settings.max_context or 0,
-            kv_dtype=settings.kv_dtype,
-            memory_bytes=settings.memory,
-        )
-    except ValueError as fault:
-        raise SettingsInvalid(str(fault)) from fault
 
 
 def _experts_on_disk(

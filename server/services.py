@@ -14,7 +14,6 @@ import torch
 from adapters_store.manifest import Manifest
 from adapters_store.store import AdapterStore
 from engine.budget import Budget
-from engine.config import STEP_TOKENS, EngineConfig
 from engine.request import GenerationRequest, Timings, TokenEvent, TokenMatcher
 from engine.service import Engine
 from engine.stats import EngineStats
@@ -23,8 +22,9 @@ from grammars.compiler import GrammarCompiler
 from grammars.vocabulary import vocabulary_for
 from router.pipeline import Router
 from server.base import BASE_FILES, resolve_base
+from server.engine_config import engine_config
 from server.errors import NotReady
-from server.settings import Settings, SettingsInvalid
+from server.settings import Settings
 from server.sizes import format_size
 
 State = Literal["starting", "running", "stopped", "failed"]
@@ -122,35 +122,6 @@ def memory_line(budget: Budget) -> str:
         f" · KV {format_size(budget.kv)}, {budget.kv_tokens:,} tokens · a step at most {format_size(budget.step)}"
         + (f" · free {format_size(budget.free)}" if budget.given else "")
     )
-
-
-def engine_config(settings: Settings, num_tokens: int, has_cuda: bool) -> EngineConfig:
-    """What `auto` means on this machine, and a refusal of what cannot be."""
-    device = settings.device
-    if device == "auto":
-        device = "cuda" if has_cuda else "cpu"
-    if device == "cuda" and not has_cuda:
-        raise SettingsInvalid("device is cuda, and torch finds no CUDA device here")
-    quantization = settings.quantization
-    if quantization == "auto":
-        quantization = "nf4" if device == "cuda" else "int8"
-    try:
-        return EngineConfig(
-            base=settings.base,
-            device=device,
-            quantization=quantization,
-            num_tokens=num_tokens,
-            num_slots=settings.slots,
-            max_batch=settings.max_batch,
-            max_step_tokens=max(STEP_TOKENS, settings.max_batch),
-            max_queue=settings.max_queue,
-            max_context=settings.max_context or 0,
-            kv_dtype=settings.kv_dtype,
-            memory_bytes=settings.memory,
-            deadline_s=settings.deadline_seconds,
-        )
-    except ValueError as fault:
-        raise SettingsInvalid(str(fault)) from fault
 
 
 class Lifecycle:

@@ -64,6 +64,10 @@ class CHeads(Structure):
     ]
 
 
+_STRUCTS = (CDelta, CWeight, CLinear, CMixtures, CInput, CCache, CRows, CHeads)
+"""In the order of native.h."""
+
+
 @cache
 def library() -> ctypes.CDLL | None:
     """The compiled kernels, or None where they were not built or this CPU cannot run them."""
@@ -74,6 +78,7 @@ def library() -> ctypes.CDLL | None:
         lib = ctypes.CDLL(str(found[0]))
     except OSError:
         return None
+    check_structs(found[0], lib)
     if not lib.hs_supported():
         return None
     lib.hs_workspace_new.restype = c_void_p
@@ -88,6 +93,16 @@ def library() -> ctypes.CDLL | None:
         c_void_p, POINTER(CHeads), POINTER(CRows), POINTER(CCache), c_void_p, c_void_p, c_void_p, c_void_p,
     ]  # fmt: skip
     return lib
+
+
+def check_structs(path: Path, lib: ctypes.CDLL) -> None:
+    """Raises RuntimeError where the library was built from other sources: its calls would read the wrong memory."""
+    try:
+        built = list((c_int32 * len(_STRUCTS)).in_dll(lib, "hs_struct_sizes"))
+    except ValueError:
+        built = []
+    if built != [ctypes.sizeof(struct) for struct in _STRUCTS]:
+        raise RuntimeError(f"{path} was built from other sources than these; install Hotseat again")
 
 
 class Group:

@@ -89,6 +89,9 @@ typedef struct {
     int32_t heads, kv_heads, head_dim, block_size;
 } hs_heads;
 
+/* Sizes of the structs above but the workspace, as they stand there: a library built from other sources is refused. */
+extern const int32_t hs_struct_sizes[8];
+
 int hs_supported(void);
 hs_workspace *hs_workspace_new(int threads);
 void hs_workspace_free(hs_workspace *space);

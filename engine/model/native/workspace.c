@@ -3,6 +3,11 @@
 
 #include <stdlib.h>
 
+const int32_t hs_struct_sizes[8] = {
+    sizeof(hs_delta), sizeof(hs_weight), sizeof(hs_linear), sizeof(hs_mixtures),
+    sizeof(hs_input), sizeof(hs_cache),  sizeof(hs_rows),   sizeof(hs_heads),
+};
+
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 #include "pool.h"
 

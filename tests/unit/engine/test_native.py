@@ -1,6 +1,8 @@
 """The CPU's fused kernels against the plain model, and that a row depends on nothing but itself."""
 
+import ctypes
 import random
+import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
@@ -25,7 +27,7 @@ from engine.model.native import (
     describe_mixtures,
     describe_rows,
 )
-from engine.model.native_library import PLAIN, CHeads, CInput, Group, Kernels, library
+from engine.model.native_library import PLAIN, CHeads, CInput, Group, Kernels, check_structs, library
 from engine.model.native_weights import NativeInt4, NativeInt8, native_weight
 from engine.model.rope import Rotary, rotate
 from engine.model.rope_config import RopeConfig
@@ -383,3 +385,11 @@ def test_four_bits_want_whole_groups_of_inputs() -> None:
     for quantization, expected in (("int8", "native"), ("int4", None)):
         assert fused_kind(EngineConfig(base=Path(), quantization=quantization), narrow) == expected
         assert fused_kind(EngineConfig(base=Path(), quantization=quantization), CONFIG) == "native"
+
+
+def test_a_library_of_other_sources_is_refused_by_its_name(tmp_path: Path) -> None:
+    source = tmp_path / "old.c"
+    source.write_text("#include <stdint.h>\nconst int32_t hs_struct_sizes[8] = {8, 8, 8, 8, 8, 8, 8, 8};\n")
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", str(tmp_path / "old.so"), str(source)], check=True)
+    with pytest.raises(RuntimeError, match=r"old\.so was built from other sources"):
+        check_structs(tmp_path / "old.so", ctypes.CDLL(str(tmp_path / "old.so")))

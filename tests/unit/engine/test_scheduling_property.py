@@ -118,7 +118,7 @@ class World:
     def check(self, plan: StepPlan) -> None:
         """Budgets, who may write where, and row by row what is fed and what is read."""
         assert plan.rows and all(row.token_ids for row in plan.rows)
-        assert plan.num_tokens <= CONFIG.max_step_tokens
+        assert sum(len(row.token_ids) for row in plan.rows) <= CONFIG.max_step_tokens
         assert len({row.sequence_id for row in plan.rows}) == len(plan.rows) <= CONFIG.max_batch
         self.slots.update((upload.slot, upload.generation) for upload in plan.uploads)
         running = self.machine.running

@@ -11,7 +11,8 @@ import torch
 from engine.budget import budget_of, fitted
 from engine.model.config import read_config
 from server.errors import NotReady
-from server.services import Lifecycle, Services, build_services, engine_config, memory_line
+from server.engine_config import engine_config
+from server.services import Lifecycle, Services, build_services, memory_line
 from server.settings import Quantization, Settings, SettingsInvalid
 from tests.fakes import FakeEngine
 
