@@ -8,11 +8,18 @@ class GrammarError(Exception):
 
 
 class GrammarInvalid(GrammarError):
-    """The text is no grammar that can be enforced."""
+    """The text is no grammar that can be enforced. Line and column count from 1, where the fault has a place.
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(f"invalid grammar: {reason}")
+    A fault that is not final may have come of a busy machine: the same text is tried again when it comes again.
+    """
+
+    def __init__(self, reason: str, line: int | None = None, column: int | None = None, is_final: bool = True) -> None:
+        where = "" if line is None else f"line {line}, column {column}: "
+        super().__init__(f"invalid grammar: {where}{reason}")
         self.reason = reason
+        self.line = line
+        self.column = column
+        self.is_final = is_final
 
 
 class GrammarUnknown(GrammarError):
@@ -45,3 +52,11 @@ class VocabularyInvalid(GrammarError):
     def __init__(self, fault: str) -> None:
         super().__init__(f"invalid vocabulary: {fault}")
         self.fault = fault
+
+
+class GrammarUntried(GrammarError):
+    """A stranger's grammar can not be tried here, so it is not compiled: a fault of the server's."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the grammar can not be checked: {reason}")
+        self.reason = reason

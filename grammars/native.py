@@ -37,6 +37,7 @@ class NativeVocab:
     """The tokens of a vocab-only GGUF file. Read-only, so threads may share it."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         params = llama_cpp.llama_model_default_params()
         params.vocab_only = True
         model = llama_cpp.llama_model_load_from_file(os.fsencode(path), params)

@@ -23,7 +23,7 @@ def engine_config(settings: Settings, num_tokens: int, has_cuda: bool) -> Engine
 
 
 def planned_config(settings: Settings, base: Path) -> EngineConfig:
-    """For a GPU that need not be here, or a CPU where the quantization runs on no other device. Raises SettingsInvalid."""
+    """For a GPU that need not be here, or the CPU where the quantization runs on that alone. Raises SettingsInvalid."""
     quantization = "nf4" if settings.quantization == "auto" else settings.quantization
     return _config(settings, base, "cpu" if quantization in CPU_ONLY else "cuda", quantization)
 

@@ -23,7 +23,7 @@ from engine.errors import (
     SamplingInvalid,
     TooManyExperts,
 )
-from grammars.errors import GrammarError, GrammarUnknown
+from grammars.errors import GrammarError, GrammarInvalid, GrammarUnknown, GrammarUntried
 from router.errors import RouterError
 from server.schemas import ErrorBody, ErrorDetail
 from server.settings import ServerError
@@ -56,6 +56,8 @@ FAULTS: dict[type[Exception], Fault] = {
     StoreFull: Fault(503, "overloaded_error", "host_memory_full", "experts", is_temporary=True),
     StoreError: _OURS,
     GrammarUnknown: Fault(400, _INVALID, "grammar_unknown", "grammar"),
+    GrammarInvalid: Fault(400, _INVALID, "grammar_invalid", "grammar"),
+    GrammarUntried: Fault(503, "server_error", "grammar_unchecked", "grammar", is_temporary=True),
     GrammarError: _OURS,
     GrammarDeadEnd: Fault(503, "server_error", "grammar_dead_end", "grammar"),
     LogitsInvalid: Fault(503, "server_error", "logits_invalid"),

@@ -19,14 +19,27 @@ from typing import TypeVar
 from uuid import uuid4
 
 from adapters_store.cache import Lease
+from adapters_store.errors import PackageInvalid
 from adapters_store.manifest import DecodingDefaults
+from adapters_store.package import HostAdapter
 from adapters_store.store import AdapterStore
 from engine.errors import AdapterIncompatible
 from engine.request import ExpertUse, GenerationRequest, SamplingParams, TokenMatcher
-from grammars import library
+from grammars import library, spec
+from grammars.errors import GrammarInvalid
 from router.decision import ExpertScore, RouteDecision, RouteQuery
-from server.schemas import ExpertUsed, GenerateRequest, Reply, Routing, Timings, Usage
-from server.services import CompilerDoor, Services, TextDecoder, TokenStream
+from server.schemas import (
+    ChoiceGrammar,
+    ExpertUsed,
+    GbnfGrammar,
+    GenerateRequest,
+    GrammarField,
+    Reply,
+    Routing,
+    Timings,
+    Usage,
+)
+from server.services import CompilerDoor, Grammar, Services, TextDecoder, TokenStream
 from server.streaming import Finish, StopStrings, read_text
 
 _T = TypeVar("_T")
@@ -61,7 +74,7 @@ async def begin(services: Services, body: GenerateRequest) -> Running:
     with ExitStack() as leases:
         experts = await fetch_experts(services, decision, leases)
         prompt_ids = await asyncio.to_thread(services.tokenizer.encode_chat, body.conversation)
-        matcher = await compile_grammar(services.compiler, body.grammar, experts)
+        matcher = await compile_grammar(services, body.grammar, experts)
         request_id = f"gen-{uuid4().hex}"
         sampling = sampling_for(body, experts)
         tokens = await services.engine.submit(GenerationRequest(request_id, prompt_ids, experts, sampling, matcher))
@@ -134,28 +147,57 @@ def release_unwanted(fetching: asyncio.Future[Lease]) -> None:
 
 
 async def compile_grammar(
-    compiler: CompilerDoor, wanted: str | None, experts: Sequence[ExpertUse]
+    services: Services, wanted: GrammarField | None, experts: Sequence[ExpertUse]
 ) -> TokenMatcher | None:
-    """One sequence's grammar state, or None where the text is free."""
-    if (gbnf := grammar_text(wanted, experts)) is None:
+    """One sequence's grammar state, or None where the text is free. Raises what the grammars raise."""
+    if (name := library_name(wanted, experts)) is not None:
+        compiled = await asyncio.to_thread(services.compiler.compile, library.text(name))
+        return compiled.matcher()
+    theirs = package_grammar(experts) if wanted == "auto" else wanted
+    if theirs is None or isinstance(theirs, str):
         return None
-    compiled = await asyncio.to_thread(compiler.compile, gbnf)
+    async with services.grammar_turns:
+        compiled = await asyncio.to_thread(compile_theirs, services.compiler, theirs)
     return compiled.matcher()
 
 
-def grammar_text(wanted: str | None, experts: Sequence[ExpertUse]) -> str | None:
-    """`auto` is the grammar of the expert with the highest weight; of equals, the first."""
-    if wanted is None:
-        return None
+def compile_theirs(compiler: CompilerDoor, theirs: HostAdapter | GbnfGrammar | ChoiceGrammar) -> Grammar:
+    """A grammar of a client's or of a package's; what is wrong with the latter is not the client's fault."""
+    if isinstance(theirs, HostAdapter):
+        try:
+            return compiler.compile_untrusted(theirs.grammar or "", "root", spec.MAX_MADE_BYTES)
+        except GrammarInvalid as fault:
+            raise PackageInvalid(theirs.manifest.name, str(fault)) from fault
+    source = spec.source(asked_for(theirs))
+    return compiler.compile_untrusted(source.gbnf, source.root, source.max_bytes)
+
+
+def asked_for(grammar: GbnfGrammar | ChoiceGrammar) -> spec.Spec:
+    """The wire's form as the grammars know it."""
+    match grammar:
+        case GbnfGrammar():
+            return spec.Gbnf(grammar.gbnf, grammar.root)
+        case ChoiceGrammar():
+            return spec.OneOf(tuple(grammar.choice))
+
+
+def library_name(wanted: GrammarField | None, experts: Sequence[ExpertUse]) -> str | None:
+    """The library grammar that the request or, for `auto`, its heaviest expert names."""
     if wanted != "auto":
-        return library.text(wanted)
-    if not experts:
-        return None
-    adapter = max(experts, key=lambda use: use.weight).adapter
-    reference = adapter.manifest.grammar
-    if reference is not None and reference.library is not None:
-        return library.text(reference.library)
-    return adapter.grammar
+        return wanted if isinstance(wanted, str) else None
+    reference = heaviest(experts).manifest.grammar if experts else None
+    return reference.library if reference is not None else None
+
+
+def package_grammar(experts: Sequence[ExpertUse]) -> HostAdapter | None:
+    """The heaviest expert if it brings a grammar of its own."""
+    adapter = heaviest(experts) if experts else None
+    return adapter if adapter is not None and adapter.grammar is not None else None
+
+
+def heaviest(experts: Sequence[ExpertUse]) -> HostAdapter:
+    """The expert with the highest weight; of equals, the first."""
+    return max(experts, key=lambda use: use.weight).adapter
 
 
 def sampling_for(body: GenerateRequest, experts: Sequence[ExpertUse]) -> SamplingParams:

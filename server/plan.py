@@ -16,7 +16,7 @@ from adapters_store.errors import StoreError
 from adapters_store.files import read_file
 from adapters_store.manifest import CONFIG_FILE, parse_manifest
 from engine.budget import Budget, adapter_itemsize, budget_of, fitted, slots_that_fit
-from engine.config import EngineConfig
+from engine.config import CPU_ONLY, EngineConfig
 from engine.errors import EngineError
 from engine.expert_size import ExpertShape, num_values, shape_of
 from engine.model.config import ModelConfig, read_config

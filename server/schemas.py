@@ -7,15 +7,16 @@ fields are refused, numbers are finite and bounded, and nothing is converted fro
 import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from engine.request import FinishReason
+from grammars.gbnf import MAX_BYTES
+from grammars.spec import MAX_CHOICES
 
 _LIBRARY_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-_CLIENT_GRAMMAR = (
-    "a client's own grammar is not accepted yet: send \"auto\" (the expert's), null (none), "
-    "or the name of a library grammar"
+_NO_GRAMMAR = (
+    'send "auto" (the expert\'s), null (none), the name of a library grammar, {"gbnf": "..."} or {"choice": ["..."]}'
 )
 
 ExpertName = Annotated[str, Field(min_length=1, max_length=64)]
@@ -38,6 +39,46 @@ class ExpertChoice(Wire):
     weight: float = Field(default=1.0, gt=0, le=4)
 
 
+class GbnfGrammar(Wire):
+    """A grammar in llama.cpp's GBNF. It is checked and tried before it is used; a refusal names line and column."""
+
+    gbnf: str = Field(min_length=1, max_length=MAX_BYTES, examples=['root ::= "yes" | "no"'])
+    root: str = Field(default="root", pattern=r"^[A-Za-z0-9-]{1,64}$", description="The rule to begin with.")
+
+
+class ChoiceGrammar(Wire):
+    """The answer is exactly one of these texts."""
+
+    choice: list[Annotated[str, Field(min_length=1, max_length=1000)]] = Field(min_length=1, max_length=MAX_CHOICES)
+
+    @field_validator("choice")
+    @classmethod
+    def _short_altogether(cls, value: list[str]) -> list[str]:
+        if (size := sum(map(len, value))) > MAX_BYTES:
+            raise PydanticCustomError("choice_too_long", f"{size:,} characters in all; the limit is {MAX_BYTES:,}")
+        return value
+
+
+_GRAMMAR_KINDS = {"gbnf": "a GBNF grammar", "choice": "a choice"}
+
+
+def _grammar_kind(value: object) -> str | None:
+    """Which of the grammar's forms was meant, so that a complaint is about that one alone."""
+    if isinstance(value, str):
+        return "a name" if _LIBRARY_NAME.fullmatch(value) else None
+    if isinstance(value, dict):
+        return next((kind for key, kind in _GRAMMAR_KINDS.items() if key in value), None)
+    return next((kind for key, kind in _GRAMMAR_KINDS.items() if hasattr(value, key)), None)
+
+
+GrammarField = Annotated[
+    Annotated[str, Tag("a name")]
+    | Annotated[GbnfGrammar, Tag("a GBNF grammar")]
+    | Annotated[ChoiceGrammar, Tag("a choice")],
+    Discriminator(_grammar_kind, custom_error_type="grammar_form", custom_error_message=_NO_GRAMMAR),
+]
+
+
 class GenerateRequest(Wire):
     """A `POST /generate` body. A sampling field left out takes the expert's default, then the server's."""
 
@@ -48,8 +89,9 @@ class GenerateRequest(Wire):
         description='"auto" lets the router choose; [] is the base model; else names, or names with weights.',
     )
     max_experts: int = Field(default=1, ge=1, le=10, description="How many experts the router may mix.")
-    grammar: str | None = Field(
-        default="auto", description='"auto" is the expert\'s own; null is none; else a library name.'
+    grammar: GrammarField | None = Field(
+        default="auto",
+        description='"auto" is the expert\'s own; null is none; else a library name, a GBNF grammar or a choice.',
     )
     max_tokens: int | None = Field(default=None, ge=1, le=131_072)
     temperature: float | None = Field(default=None, ge=0, le=5)
@@ -60,14 +102,6 @@ class GenerateRequest(Wire):
     seed: int | None = Field(default=None, ge=0, le=2**63 - 1)
     stop: StopString | Annotated[list[StopString], Field(max_length=8)] = Field(default_factory=list)
     stream: bool = False
-
-    @field_validator("grammar", mode="before")
-    @classmethod
-    def _no_client_grammar(cls, value: object) -> object:
-        is_name = isinstance(value, str) and _LIBRARY_NAME.fullmatch(value)
-        if value is None or is_name:
-            return value
-        raise PydanticCustomError("client_grammar", _CLIENT_GRAMMAR)
 
     @field_validator("experts")
     @classmethod

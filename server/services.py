@@ -6,7 +6,8 @@ ones of their own). Knows every room's constructor and nothing of HTTP.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import torch
@@ -19,6 +20,8 @@ from engine.service import Engine
 from engine.stats import EngineStats
 from engine.tokenizer import Tokenizer
 from grammars.compiler import GrammarCompiler
+from grammars.errors import GrammarUntried
+from grammars.trial import Trial
 from grammars.vocabulary import vocabulary_for
 from router.pipeline import Router
 from server.base import BASE_FILES, resolve_base
@@ -75,6 +78,8 @@ class Grammar(Protocol):
 
 class CompilerDoor(Protocol):
     def compile(self, gbnf: str) -> Grammar: ...
+    def compile_untrusted(self, gbnf: str, root: str, max_bytes: int) -> Grammar: ...
+    def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +94,8 @@ class Services:
     compiler: CompilerDoor
     memory: str = ""
     """What the engine holds, in a line for people."""
+    grammar_turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
+    """Threads that strangers' grammars may keep waiting at once; the others are for everybody's work."""
 
     def is_compatible(self, manifest: Manifest) -> bool:
         return manifest.base == self.engine.fingerprint
@@ -104,13 +111,16 @@ def build_services(settings: Settings) -> Services:
     engine = Engine.load(engine_config(settings, len(tokenizer), has_cuda=torch.cuda.is_available()))
     store = AdapterStore(settings.experts, settings.host_memory_bytes)
     vocabulary = vocabulary_for(tokenizer.hf, engine.num_logits, tuple(sorted(tokenizer.eos_ids)), settings.cache_dir)
+    trial = Trial(vocabulary.native.path)
+    with suppress(GrammarUntried):  # told to whoever sends a grammar; the others can be served
+        trial.start()
     return Services(
         base_name=base_name,
         engine=engine,
         tokenizer=tokenizer,
         store=store,
         router=Router([manifest for manifest in store.list() if manifest.base == engine.fingerprint]),
-        compiler=GrammarCompiler(vocabulary),
+        compiler=GrammarCompiler(vocabulary, trial=trial),
         memory=memory_line(engine.budget),
     )
 
@@ -144,10 +154,11 @@ class Lifecycle:
         return services
 
     async def stop(self) -> None:
-        """Refuse what comes now, then end the engine's thread."""
+        """Refuse what comes now, then end the engine's thread and the process that tries grammars."""
         self.state = "stopped"
         if self._services is not None:
             await asyncio.to_thread(self._services.engine.stop)
+            await asyncio.to_thread(self._services.compiler.close)
 
     @property
     def is_ready(self) -> bool:

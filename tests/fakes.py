@@ -96,14 +96,27 @@ class FakeGrammar:
 
 
 class FakeCompiler:
-    """Compiles any text and remembers which."""
+    """Compiles any text and remembers which, and whether it was told to try it first."""
 
     def __init__(self) -> None:
         self.compiled: list[str] = []
+        self.tried: list[tuple[str, str]] = []
+        self.fault: Exception | None = None
+        self.is_closed = False
 
     def compile(self, gbnf: str) -> FakeGrammar:
         self.compiled.append(gbnf)
         return FakeGrammar(gbnf)
+
+    def compile_untrusted(self, gbnf: str, root: str, max_bytes: int) -> FakeGrammar:
+        assert len(gbnf) <= max_bytes
+        self.tried.append((gbnf, root))
+        if self.fault is not None:
+            raise self.fault
+        return self.compile(gbnf)
+
+    def close(self) -> None:
+        self.is_closed = True
 
 
 class FakeGeneration:

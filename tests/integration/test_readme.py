@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from functools import reduce
 from pathlib import Path
 
 import pytest
@@ -43,8 +44,12 @@ async def test_the_first_examples_print_exactly_what_the_readme_shows(open_serve
             assert (await client.generate(prompt))["text"] == output
 
 
+def curl_examples() -> list[tuple[list[str], str]]:
+    return [(c, o) for c, o in console_examples() if c[0] == "curl" and "/generate" in " ".join(c)]
+
+
 async def test_the_curl_example_replies_as_shown_but_for_id_and_timings(open_server: OpenServer) -> None:
-    [(command, output)] = [(c, o) for c, o in console_examples() if c[0] == "curl" and "/generate" in " ".join(c)]
+    [(command, output)] = [(c, o) for c, o in curl_examples() if "|" not in c]
     body = json.loads(command[command.index("-d") + 1])
     async with open_server() as client:
         reply = await client.generate(**body)
@@ -52,6 +57,16 @@ async def test_the_curl_example_replies_as_shown_but_for_id_and_timings(open_ser
     for varying in ("id", "timings"):
         assert reply.pop(varying).__class__ is expected.pop(varying).__class__
     assert reply == expected
+
+
+async def test_the_grammars_of_the_examples_give_the_answers_that_are_shown(open_server: OpenServer) -> None:
+    shown = [(command, output) for command, output in curl_examples() if "|" in command]
+    assert len(shown) >= 3
+    async with open_server() as client:
+        for command, output in shown:
+            response = await client.http.post("/generate", json=json.loads(command[command.index("-d") + 1]))
+            keys = command[-1].strip(".").split(".")
+            assert reduce(lambda part, key: part[key], keys, response.json()) == json.loads(output)
 
 
 def test_the_plan_prints_exactly_what_the_readme_shows(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from engine.errors import (
     PromptTooLong,
     TooManyExperts,
 )
-from grammars.errors import GrammarError, GrammarInvalid, GrammarUnknown
+from grammars.errors import GrammarError, GrammarInvalid, GrammarUnknown, GrammarUntried, GrammarViolation
 from router.errors import RouterError
 from server.errors import FAULTS, NotReady, error_response, fault_of
 from server.settings import ServerError
@@ -28,7 +28,9 @@ from server.settings import ServerError
         (PackageInvalid("x", "broken"), 503, "expert_broken", "experts"),
         (StoreFull("x", 3, 2, 2), 503, "host_memory_full", "experts"),
         (GrammarUnknown("x", ["json"]), 400, "grammar_unknown", "grammar"),
-        (GrammarInvalid("no root"), 500, "internal_error", None),
+        (GrammarInvalid("no root", 2, 5), 400, "grammar_invalid", "grammar"),
+        (GrammarUntried("no process"), 503, "grammar_unchecked", "grammar"),
+        (GrammarViolation(7), 500, "internal_error", None),
         (EngineOverloaded(8, 8), 429, "overloaded", None),
         (DeadlineExceeded(2.5, 7), 504, "deadline_exceeded", None),
         (PromptTooLong(9000, 4096), 400, "prompt_too_long", "prompt"),

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters_store.errors import ExpertNotFound, StoreFull
+from adapters_store.errors import ExpertNotFound, PackageInvalid, StoreFull
 from adapters_store.store import AdapterStore
 from engine.errors import AdapterIncompatible, EngineOverloaded, PromptTooLong
 from engine.request import FinishReason, SamplingParams
 from grammars import library
-from grammars.errors import GrammarUnknown
+from grammars.errors import GrammarInvalid, GrammarUnknown
 from router.decision import ExpertScore, RouteDecision, RouteQuery
 from router.pipeline import Router
 from server.generation import Running, answer, begin, choose_experts, in_eighths
@@ -152,6 +152,34 @@ async def test_the_grammar_is_the_heaviest_experts_unless_the_request_names_one(
     else:
         assert isinstance(matcher, FakeMatcher)
         assert matcher.gbnf == (library.text(expected) if expected in library.names() else expected)
+
+
+@pytest.mark.parametrize(
+    ("fields", "tried"),
+    [
+        ({"experts": [], "grammar": "labels"}, []),
+        ({"experts": ["sql"]}, []),
+        ({"experts": ["json"]}, [('root ::= "{}"', "root")]),
+        ({"experts": ["sql"], "grammar": {"gbnf": "x ::= [a]", "root": "x"}}, [("x ::= [a]", "x")]),
+        ({"experts": [], "grammar": {"choice": ["no", "yes"]}}, [('root ::= "no" | "yes"\n', "root")]),
+    ],
+)
+async def test_only_the_librarys_grammars_are_compiled_untried(
+    fields: dict[str, object], tried: list[tuple[str, str]], services: Services
+) -> None:
+    (await begin(services, ask(**fields))).close()
+    assert isinstance(services.compiler, FakeCompiler)
+    assert services.compiler.tried == tried
+    assert len(services.compiler.compiled) == 1
+
+
+async def test_a_packages_faulty_grammar_is_not_the_clients_fault(services: Services) -> None:
+    assert isinstance(services.compiler, FakeCompiler)
+    services.compiler.fault = GrammarInvalid("it has no rules")
+    with pytest.raises(GrammarInvalid):
+        await begin(services, ask(experts=[], grammar={"gbnf": "#"}))
+    with pytest.raises(PackageInvalid, match="it has no rules"):
+        await begin(services, ask(experts=["json"]))
 
 
 async def test_an_unknown_grammar_is_refused_with_the_librarys_names(services: Services) -> None:

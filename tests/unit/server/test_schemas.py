@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from server.schemas import ExpertChoice, GenerateRequest
+from server.schemas import ChoiceGrammar, ExpertChoice, GbnfGrammar, GenerateRequest
 
 
 def parse(**fields: object) -> GenerateRequest:
@@ -101,12 +101,45 @@ def test_the_largest_seed_is_accepted() -> None:
     assert parse(seed=2**63 - 1).seed == 2**63 - 1
 
 
-@pytest.mark.parametrize(
-    "grammar", ['root ::= "a"', "root ::= [a-z]+\n", {"gbnf": "root ::= x"}, ["json"], 7, "", "JSON"]
-)
-def test_a_clients_own_grammar_is_refused_with_a_word_on_what_is_accepted(grammar: object) -> None:
-    with pytest.raises(ValidationError, match="not accepted yet"):
+@pytest.mark.parametrize("grammar", ['root ::= "a"', "root ::= [a-z]+\n", ["json"], 7, "", "JSON", {}, {"ebnf": "x"}])
+def test_what_is_no_form_of_a_grammar_is_refused_with_a_word_on_the_forms(grammar: object) -> None:
+    with pytest.raises(ValidationError, match=r'send "auto" .* or \{"choice"'):
         parse(grammar=grammar)
+
+
+def test_a_grammar_of_the_clients_own_passes() -> None:
+    gbnf = parse(grammar={"gbnf": 'start ::= "a"', "root": "start"}).grammar
+    assert isinstance(gbnf, GbnfGrammar)
+    assert (gbnf.gbnf, gbnf.root) == ('start ::= "a"', "start")
+    choice = parse(grammar={"choice": ["yes", "no"]}).grammar
+    assert isinstance(choice, ChoiceGrammar)
+    assert choice.choice == ["yes", "no"]
+
+
+@pytest.mark.parametrize(
+    "grammar",
+    [
+        {"gbnf": ""},
+        {"gbnf": "x" * 32_769},
+        {"gbnf": 7},
+        {"gbnf": "root ::= x", "root": ""},
+        {"gbnf": "root ::= x", "root": "a b"},
+        {"gbnf": "root ::= x", "root": "root\n"},
+        {"gbnf": "root ::= x", "root": "r" * 65},
+        {"gbnf": "root ::= x", "choice": ["a"]},
+        {"choice": []},
+        {"choice": [""]},
+        {"choice": [1]},
+        {"choice": "yes"},
+        {"choice": ["x" * 1001]},
+        {"choice": [f"{n}" for n in range(1001)]},
+        {"choice": [f"{n:0>34}" for n in range(1000)]},
+    ],
+)
+def test_a_clients_grammar_out_of_its_bounds_is_refused(grammar: object) -> None:
+    with pytest.raises(ValidationError) as caught:
+        parse(grammar=grammar)
+    assert all("a name" not in fault["loc"] for fault in caught.value.errors())
 
 
 @pytest.mark.parametrize("grammar", ["auto", None, "json", "no-such-name"])

@@ -10,11 +10,11 @@ import torch
 
 from engine.budget import budget_of, fitted
 from engine.model.config import read_config
-from server.errors import NotReady
 from server.engine_config import engine_config
+from server.errors import NotReady
 from server.services import Lifecycle, Services, build_services, memory_line
 from server.settings import Quantization, Settings, SettingsInvalid
-from tests.fakes import FakeEngine
+from tests.fakes import FakeCompiler, FakeEngine
 
 
 def test_auto_is_int8_on_a_cpu() -> None:
@@ -80,6 +80,8 @@ async def test_the_engine_is_started_and_stopped(services: Services, engine: Fak
     was_healthy = engine.is_healthy
     await lifecycle.stop()
     assert (was_healthy, engine.is_healthy) == (True, False)
+    assert isinstance(services.compiler, FakeCompiler)
+    assert services.compiler.is_closed
     with pytest.raises(NotReady, match="stopped"):
         lifecycle.require()
     assert not lifecycle.is_ready

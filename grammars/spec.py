@@ -1,0 +1,105 @@
+"""What a request can ask for instead of a grammar's name, and the GBNF that each comes to.
+
+Knows no compiler. Called by the server, which hands the text to `GrammarCompiler.compile_untrusted`: whatever is made
+here contains a client's words.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import count, takewhile
+from typing import Final
+
+from grammars.errors import GrammarInvalid
+from grammars.gbnf import MAX_BYTES
+
+MAX_CHOICES: Final = 1_000
+MAX_MADE_BYTES: Final = 128 * 1024
+"""Of GBNF that is made from a request: it is longer than what it is made from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gbnf:
+    text: str
+    root: str = "root"
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """Exactly one of these texts."""
+
+    texts: tuple[str, ...]
+
+
+Spec = Gbnf | OneOf
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A client's grammar as text, and the size that it may have."""
+
+    gbnf: str
+    root: str = "root"
+    max_bytes: int = MAX_BYTES
+
+
+def source(spec: Spec) -> Source:
+    """Raises GrammarInvalid. The text itself is not looked at yet."""
+    match spec:
+        case Gbnf(text, root):
+            return Source(text, root)
+        case OneOf(texts):
+            return Source(one_of(texts), max_bytes=MAX_MADE_BYTES)
+
+
+def literal(text: str) -> str:
+    """The text as a GBNF literal. Raises GrammarInvalid for a NUL character or a lone surrogate."""
+    for char in text:
+        if char == "\0" or "\ud800" <= char <= "\udfff":
+            raise GrammarInvalid(f"a text holds U+{ord(char):04X}, which no answer can hold")
+    return '"' + "".join(_escaped(char) for char in text) + '"'
+
+
+def _escaped(char: str) -> str:
+    if char in '"\\':
+        return f"\\{char}"
+    return char if char.isprintable() or char == " " else f"\\U{ord(char):08x}"
+
+
+def one_of(texts: Iterable[str]) -> str:
+    """GBNF of a choice, as a prefix tree: llama.cpp then follows one alternative and not all of them.
+
+    Raises GrammarInvalid.
+    """
+    options = sorted(set(texts))
+    if not 1 <= len(options) <= MAX_CHOICES or "" in options:
+        raise GrammarInvalid(f"{len(options):,} choices; there must be 1 to {MAX_CHOICES:,}, and none empty")
+    rules: list[str] = []
+    names = (f"c{number}" for number in count())
+    todo = [("root", options)]
+    while todo:
+        name, rests = todo.pop()
+        alternatives = ["" for rest in rests if not rest]
+        for branch in _branches([rest for rest in rests if rest]):
+            shared = _shared(branch[0], branch[-1])
+            if len(branch) == 1:
+                alternatives.append(literal(shared))
+                continue
+            inner = next(names)
+            alternatives.append(f"{literal(shared)} {inner}")
+            todo.append((inner, [rest[len(shared) :] for rest in branch]))
+        rules.append(f"{name} ::= {' | '.join(alternatives)}")
+    return "\n".join(rules) + "\n"
+
+
+def _branches(rests: list[str]) -> Iterable[list[str]]:
+    """Sorted texts by their first character."""
+    start = 0
+    for at in range(1, len(rests) + 1):
+        if at == len(rests) or rests[at][0] != rests[start][0]:
+            yield rests[start:at]
+            start = at
+
+
+def _shared(first: str, last: str) -> str:
+    """What two texts begin with; if they are the first and last of sorted ones, what all of them begin with."""
+    return "".join(a for a, _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False)))
