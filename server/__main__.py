@@ -1,4 +1,4 @@
-"""The command `hotseat`: `serve`, `generate`, `plan`, `experts list`.
+"""The command `hotseat`: `serve`, `generate`, `plan`, `experts list`, `keys`.
 
 Reads options, prints for people, and leaves all work to the application. An option wins over its `HOTSEAT_`
 variable.
@@ -25,10 +25,13 @@ from engine.errors import EngineError
 from grammars.errors import GrammarError
 from server import log
 from server.app import create_app
+from server.key_commands import keys_cli
 from server.plan import plan
 from server.schemas import Reply
+from server.security import check_bind
 from server.services import Lifecycle, Services, build_services
 from server.settings import ServerError, Settings, SettingsInvalid, settings_with
+from server.transport import server_config
 
 _KNOWN_ERRORS = (StoreError, EngineError, GrammarError, ServerError)
 _FALLBACK_PROMPT = "Say hello."
@@ -36,6 +39,7 @@ _FALLBACK_PROMPT = "Say hello."
 cli = typer.Typer(help="Hotseat: one resident base, many experts.", no_args_is_help=True, add_completion=False)
 experts_cli = typer.Typer(help="The experts on disk.", no_args_is_help=True)
 cli.add_typer(experts_cli, name="experts")
+cli.add_typer(keys_cli, name="keys")
 cli.command()(plan)
 
 
@@ -50,6 +54,10 @@ def serve(
     quantization: Annotated[str | None, typer.Option(help="auto, int8, int4, nf4, bf16 or fp32.")] = None,
     kv_dtype: Annotated[str | None, typer.Option(help="auto or int8.")] = None,
     memory: Annotated[str | None, typer.Option(help="Device memory to stay within, such as 20GiB.")] = None,
+    keys_file: Annotated[Path | None, typer.Option(help="API keys, made by `hotseat keys add`.")] = None,
+    insecure_bind: Annotated[
+        bool | None, typer.Option("--insecure-bind", help="Listen where others can reach it, without keys.")
+    ] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
 ) -> None:
     """Start the server; says so when it is ready."""
@@ -63,10 +71,11 @@ def serve(
         quantization=quantization,
         kv_dtype=kv_dtype,
         memory=memory,
+        keys_file=keys_file,
+        insecure_bind=insecure_bind,
         log_level=log_level,
     )
     log.configure(settings.log_level)
-    listener = _listen(settings)  # a port in use is noticed before the base is loaded
     failures: list[BaseException] = []
 
     def fail(error: BaseException) -> None:
@@ -74,17 +83,13 @@ def serve(
         server.should_exit = True
 
     lifecycle = Lifecycle(partial(build_services, settings))
-    app = create_app(lifecycle, settings, partial(_print_welcome, settings), fail)
-    # h11, because its bounds on the head of a request hold; the faster parser has none.
-    config = uvicorn.Config(
-        app,
-        http="h11",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=settings.drain_seconds,
-    )
-    server = uvicorn.Server(config)
+    try:
+        check_bind(settings)
+        app = create_app(lifecycle, settings, partial(_print_welcome, settings), fail)
+        listener = _listen(settings)  # a port in use is noticed before the base is loaded
+    except SettingsInvalid as error:
+        _exit_with(error)
+    server = uvicorn.Server(server_config(app, settings))
     with listener:
         server.run(sockets=[listener])
     if failures:
@@ -145,10 +150,12 @@ def list_experts(
 async def ask(settings: Settings, body: dict[str, object]) -> httpx.Response:
     """`POST /generate`, to the server if one listens, else to an application of our own."""
     try:
-        async with httpx.AsyncClient(base_url=_url(settings), timeout=None) as client:
+        key = {"x-api-key": settings.api_key.get_secret_value()} if settings.api_key else None
+        async with httpx.AsyncClient(base_url=_url(settings), timeout=None, headers=key) as client:
             return await client.post("/generate", json=body)
     except httpx.ConnectError:
         pass
+    settings = settings.model_copy(update={"keys_file": None, "allowed_hosts": ("*",)})  # nobody else can call it
     lifecycle = Lifecycle(partial(build_services, settings))
     await lifecycle.start()
     transport = httpx.ASGITransport(create_app(lifecycle, settings), raise_app_exceptions=False)
@@ -165,7 +172,8 @@ def welcome_lines(settings: Settings, services: Services) -> tuple[str, str]:
     shown = max((example for example in examples if "\n" not in example), key=len, default=_FALLBACK_PROMPT)
     body = json.dumps({"prompt": shown}, ensure_ascii=False)
     url = _url(settings)
-    curl = f"curl -s {url}/generate -H 'content-type: application/json' -d {shlex.quote(body)}"
+    key = ' -H "x-api-key: $HOTSEAT_API_KEY"' if settings.keys_file else ""
+    curl = f"curl -s {url}/generate{key} -H 'content-type: application/json' -d {shlex.quote(body)}"
     return f"Hotseat is ready on {url}", curl
 
 
@@ -180,11 +188,12 @@ def _print_welcome(settings: Settings, services: Services) -> None:
 
 
 def _listen(settings: Settings) -> socket.socket:
+    """Raises SettingsInvalid."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
         return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
     except OSError as error:
-        _exit_with(SettingsInvalid(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}"))
+        raise SettingsInvalid(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}") from error
 
 
 def _url(settings: Settings) -> str:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.cors import CORSMiddleware
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -17,11 +18,14 @@ from engine.errors import EngineError
 from grammars.errors import GrammarError
 from router.errors import RouterError
 from server import __version__
+from server.admission import Admission
 from server.errors import error_response
+from server.keys import open_keys
 from server.log import log_fault
 from server.metrics import Metrics
-from server.middleware import Edge
+from server.middleware import Edge, Limits
 from server.routes import Routes
+from server.security import allowed_hosts, undeclared
 from server.services import Lifecycle, Services
 from server.settings import ServerError, Settings
 
@@ -35,7 +39,10 @@ def create_app(
     on_ready: Callable[[Services], None] = lambda _: None,
     on_failure: Callable[[BaseException], None] = lambda _: None,
 ) -> FastAPI:
-    """Answers at once; `/ready` says when the rooms run, and `on_ready` or `on_failure` is called once."""
+    """Answers at once; `/ready` says when the rooms run, and `on_ready` or `on_failure` is called once.
+
+    Raises SettingsInvalid for a file of keys that cannot be used.
+    """
 
     def announce(start: asyncio.Task[Services]) -> None:
         if (error := start.exception()) is not None:
@@ -52,11 +59,26 @@ def create_app(
         await lifecycle.stop()
 
     metrics = Metrics(lambda: lifecycle.services)
-    app = FastAPI(title="Hotseat", version=__version__, lifespan=lifespan)
+    admission = Admission(settings.max_queue + settings.max_batch, settings.max_concurrent_per_key)
+    # FastAPI's own pages of documentation load scripts from elsewhere; the description is one of our routes.
+    app = FastAPI(title="Hotseat", version=__version__, lifespan=lifespan, openapi_url=None)
+    app.state.keys = open_keys(settings.keys_file) if settings.keys_file else None
     for kind in _HANDLED:
         app.add_exception_handler(kind, _answer_error)
-    app.include_router(Routes(lifecycle, metrics).api())
-    app.add_middleware(Edge, metrics=metrics, max_body_bytes=settings.max_body_bytes)
+    app.include_router(Routes(lifecycle, metrics, admission).api())
+    if nameless := undeclared(app.routes):
+        raise AssertionError(f"no policy says who may call {', '.join(nameless)}")
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["authorization", "content-type", "x-api-key", "x-request-id", "traceparent"],
+        )
+    limits = Limits(
+        settings.max_body_bytes, settings.max_header_bytes, settings.client_seconds, allowed_hosts(settings)
+    )
+    app.add_middleware(Edge, metrics=metrics, limits=limits)
     return app
 
 

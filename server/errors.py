@@ -25,7 +25,10 @@ from engine.errors import (
 )
 from grammars.errors import GrammarError, GrammarInvalid, GrammarUnknown, GrammarUntried
 from router.errors import RouterError
+from server.admission import KeyBusy, ServerFull
+from server.keys import KeyRefused
 from server.schemas import ErrorBody, ErrorDetail
+from server.security import ExpertForbidden, ScopeMissing
 from server.settings import ServerError
 
 RETRY_AFTER_SECONDS = 1
@@ -71,9 +74,22 @@ FAULTS: dict[type[Exception], Fault] = {
     EngineError: _OURS,
     RouterError: _OURS,
     NotReady: Fault(503, "server_error", "not_ready", is_temporary=True),
+    KeyRefused: Fault(401, "authentication_error", "invalid_api_key"),
+    ScopeMissing: Fault(403, "permission_error", "scope_missing"),
+    ExpertForbidden: Fault(403, "permission_error", "expert_forbidden", "experts"),
+    ServerFull: Fault(429, "rate_limit_error", "overloaded", is_temporary=True),
+    KeyBusy: Fault(429, "rate_limit_error", "key_concurrency", is_temporary=True),
+    ServerError: _OURS,
 }
 
-_HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
+_HTTP_CODES = {
+    404: "not_found",
+    405: "method_not_allowed",
+    408: "client_too_slow",
+    413: "body_too_large",
+    421: "host_not_allowed",
+    431: "headers_too_large",
+}
 
 
 def fault_of(error: Exception) -> Fault:
@@ -98,6 +114,8 @@ def error_response(error: Exception) -> Response:
         return _response(error.status_code, body, dict(error.headers or {}))
     fault = fault_of(error)
     headers = {"retry-after": str(RETRY_AFTER_SECONDS)} if fault.is_temporary else {}
+    if fault.status == 401:
+        headers["www-authenticate"] = "Bearer"
     return _response(fault.status, error_body(error), headers)
 
 

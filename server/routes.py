@@ -6,14 +6,18 @@ tokens.
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import ExitStack
+from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from starlette.responses import JSONResponse, Response
 
 from adapters_store.manifest import Manifest
 from grammars import library
+from server.admission import Admission
 from server.errors import error_body, fault_of
 from server.generation import Running, answer, begin
+from server.keys import ANYBODY, Caller
 from server.log import log_event, log_fault
 from server.metrics import CONTENT_TYPE, Metrics
 from server.schemas import (
@@ -27,44 +31,69 @@ from server.schemas import (
     Status,
     TextChunk,
 )
+from server.security import everybody, may_generate, may_measure
 from server.services import Lifecycle, Services
 from server.streaming import DONE, EventStream, cancelling_on_disconnect, event_of
 
 _ERRORS: dict[int | str, dict[str, object]] = {
-    status: {"model": ErrorBody} for status in (400, 404, 413, 429, 500, 503, 504)
+    status: {"model": ErrorBody} for status in (400, 401, 403, 404, 408, 413, 421, 429, 431, 500, 503, 504)
 }
 
 
 class Routes:
-    def __init__(self, lifecycle: Lifecycle, metrics: Metrics) -> None:
+    """Each router says who may call its routes (`security.py`)."""
+
+    def __init__(self, lifecycle: Lifecycle, metrics: Metrics, admission: Admission) -> None:
         self._lifecycle = lifecycle
         self._metrics = metrics
+        self._admission = admission
 
     def api(self) -> APIRouter:
         """The table of paths."""
         api = APIRouter()
-        api.add_api_route("/generate", self.generate, methods=["POST"], response_model=Reply, responses={**_ERRORS})
-        api.add_api_route("/experts", self.experts, methods=["GET"])
+        for part in (self._probes(), self._measures(), self._work()):
+            api.include_router(part)
+        return api
+
+    def _probes(self) -> APIRouter:
+        api = APIRouter(dependencies=[Depends(everybody)])
         api.add_api_route("/health", self.health, methods=["GET"], response_model=Status)
         api.add_api_route("/ready", self.ready, methods=["GET"], response_model=Status)
+        return api
+
+    def _measures(self) -> APIRouter:
+        api = APIRouter(dependencies=[Depends(may_measure)])
         api.add_api_route("/metrics", self.metrics, methods=["GET"], response_class=Response)
         return api
 
-    async def generate(self, body: GenerateRequest, request: Request) -> Response:
+    def _work(self) -> APIRouter:
+        api = APIRouter(dependencies=[Depends(may_generate)])
+        api.add_api_route("/generate", self.generate, methods=["POST"], response_model=Reply, responses={**_ERRORS})
+        api.add_api_route("/experts", self.experts, methods=["GET"])
+        api.add_api_route("/openapi.json", self.description, methods=["GET"], response_class=JSONResponse)
+        return api
+
+    async def generate(
+        self, body: GenerateRequest, request: Request, caller: Annotated[Caller, Depends(may_generate)]
+    ) -> Response:
         """Text in, an expert's answer out; server-sent events with `"stream": true`."""
-        running = await begin(self._lifecycle.require(), body)
-        if body.stream:
-            return EventStream(self._events(running), running.close)
-        try:
+        with ExitStack() as held:
+            held.enter_context(self._admission.place(caller))
+            running = await begin(self._lifecycle.require(), body, caller)
+            held.callback(running.close)
+            if body.stream:
+                return EventStream(self._events(running), held.pop_all().close)
             async with cancelling_on_disconnect(request.receive, running.tokens.cancel):
                 reply = await self._whole(running)
-        finally:
-            running.close()
         return Response(reply.model_dump_json(), media_type="application/json")
 
-    async def experts(self) -> ExpertList:
-        """Every expert on disk, which of them fit this base, and which are in a slot."""
-        return await asyncio.to_thread(list_experts, self._lifecycle.require())
+    async def experts(self, caller: Annotated[Caller, Depends(may_generate)]) -> ExpertList:
+        """Every expert on disk that the caller may use, which of them fit this base, and which are in a slot."""
+        return await asyncio.to_thread(list_experts, self._lifecycle.require(), caller)
+
+    async def description(self, request: Request) -> JSONResponse:
+        """These routes, as OpenAPI."""
+        return JSONResponse(request.app.openapi())
 
     async def health(self) -> Response:
         """Is the process worth keeping? Also 200 while it starts."""
@@ -118,8 +147,8 @@ def _status(is_good: bool, good: str, bad: str) -> Response:
     return JSONResponse({"status": good if is_good else bad}, 200 if is_good else 503)
 
 
-def list_experts(services: Services) -> ExpertList:
-    """Reads the disk, so that an expert which was added a second ago is there."""
+def list_experts(services: Services, caller: Caller = ANYBODY) -> ExpertList:
+    """Reads the disk, so that an expert which was added a second ago is there; what a caller may not use is not."""
     engine = services.engine
     resident = frozenset(engine.stats().resident)
     return ExpertList(
@@ -129,8 +158,14 @@ def list_experts(services: Services) -> ExpertList:
             device=engine.device,
             quantization=engine.quantization,
         ),
-        experts=[_card(services, manifest, resident) for manifest in services.store.list()],
-        broken=[BrokenExpert(name=name, reason=why) for name, why in sorted(services.store.faults.items())],
+        experts=[
+            _card(services, manifest, resident) for manifest in services.store.list() if caller.may_use(manifest.name)
+        ],
+        broken=[
+            BrokenExpert(name=name, reason=why)
+            for name, why in sorted(services.store.faults.items())
+            if caller.may_use(name)
+        ],
         grammars=list(library.names()),
     )
 

@@ -7,7 +7,7 @@ are passed in as keyword arguments and so win over the environment.
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from server.sizes import parse_size
@@ -36,6 +36,18 @@ class Settings(BaseSettings):
 
     host: str = Field(default="127.0.0.1", description="Address to listen on; loopback until you decide otherwise.")
     port: int = Field(default=8000, ge=1, le=65535, description="Port to listen on.")
+    insecure_bind: bool = Field(
+        default=False, description="Listen where others can reach it although there are no API keys."
+    )
+    allowed_hosts: tuple[str, ...] = Field(
+        default=(), description="Names that a Host header may carry; loopback's own while listening there, else any."
+    )
+    cors_origins: tuple[str, ...] = Field(default=(), description="Origins whose web pages may call; none by default.")
+    keys_file: Path | None = Field(default=None, description="API keys (`hotseat keys add`); without it, no keys.")
+    api_key: SecretStr | None = Field(default=None, description="What `hotseat generate` sends to a server with keys.")
+    max_concurrent_per_key: int | None = Field(
+        default=None, ge=1, description="Requests of one key at one time, where the key says nothing else."
+    )
 
     base: Path = Field(
         default=_ROOT / "models" / "nano",
@@ -79,6 +91,15 @@ class Settings(BaseSettings):
         default=2 << 30, ge=0, description="Experts kept in host memory, least used out first."
     )
     max_body_bytes: int = Field(default=1 << 20, ge=1024, description="Longest request body; a longer one gets a 413.")
+    max_header_bytes: int = Field(
+        default=16 << 10, ge=1024, le=1 << 20, description="Longest head of a request; a longer one gets a 431."
+    )
+    client_seconds: float = Field(
+        default=30,
+        gt=0,
+        description="How long a client may take to send a head, to send a body, and to take what is sent to it.",
+    )
+    max_connections: int = Field(default=1024, ge=1, description="Open connections; one more gets a bare 503.")
     drain_seconds: int = Field(
         default=30, ge=0, le=3600, description="How long a stopping server finishes its requests."
     )

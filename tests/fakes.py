@@ -28,7 +28,7 @@ from engine.errors import EngineOverloaded, EngineStopped, PromptTooLong
 from engine.request import FinishReason, GenerationRequest, Timings, TokenEvent
 from engine.stats import EngineStats
 from router.pipeline import Router
-from server.services import Services
+from server.services import Services, TokenizerDoor
 
 FINGERPRINT = "sha256:" + "0" * 64
 OTHER_FINGERPRINT = "sha256:" + "f" * 64
@@ -43,6 +43,8 @@ def echo(prompt: str, experts: tuple[str, ...]) -> str:
 
 class ByteTokenizer:
     """A token is a byte of UTF-8. A conversation is its contents, one per line."""
+
+    max_token_bytes = 1
 
     def encode_chat(self, messages: Sequence[tuple[str, str]]) -> tuple[int, ...]:
         return tuple("\n".join(content for _, content in messages).encode())
@@ -175,6 +177,7 @@ class FakeEngine:
         self.quantization = "fp32"
         self.max_queue = max_queue
         self.max_prompt = max_prompt
+        self.max_context = 1 << 20
         self.rule = rule
         self.flowing = asyncio.Event()
         self.flowing.set()
@@ -211,7 +214,8 @@ class FakeEngine:
         if len(request.prompt_ids) > self.max_prompt:
             raise PromptTooLong(len(request.prompt_ids), self.max_prompt)
         names = tuple(use.adapter.manifest.name for use in request.experts)
-        answer = self.rule(bytes(request.prompt_ids).decode(), names).encode()
+        prompt = bytes(request.prompt_ids).decode() if max(request.prompt_ids) < 256 else ""
+        answer = self.rule(prompt, names).encode()
         generation = FakeGeneration(self, request, answer)
         self.requests.append(request)
         self.generations.append(generation)
@@ -278,10 +282,10 @@ def write_expert(
     return write_package(root / name, manifest, files)
 
 
-def make_services(root: Path, engine: FakeEngine | None = None) -> Services:
+def make_services(root: Path, engine: FakeEngine | None = None, tokenizer: TokenizerDoor | None = None) -> Services:
     """A server's rooms over the experts in `root`: the store and the router are the real ones."""
     root.mkdir(exist_ok=True)
     store = AdapterStore(root, 1 << 20)
     engine = engine or FakeEngine()
     manifests = [manifest for manifest in store.list() if manifest.base == engine.fingerprint]
-    return Services("tiny", engine, ByteTokenizer(), store, Router(manifests), FakeCompiler())
+    return Services("tiny", engine, tokenizer or ByteTokenizer(), store, Router(manifests), FakeCompiler())

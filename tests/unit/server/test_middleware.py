@@ -11,7 +11,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from server.log import LOGGER_NAME
 from server.metrics import Metrics
-from server.middleware import Edge
+from server.middleware import Edge, Limits
 
 
 @pytest.mark.parametrize("offered", ["abc", "A-1.b_2", "x" * 64])
@@ -59,7 +59,7 @@ async def test_an_error_that_nobody_caught_becomes_a_500_in_the_same_shape(app: 
         raise ZeroDivisionError("a secret")
 
     app.add_api_route("/broken", fail)
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
         response = await client.get("/broken", headers={"x-request-id": "abc"})
     assert response.status_code == 500
     assert response.headers["x-request-id"] == "abc"
@@ -86,7 +86,7 @@ async def test_an_answer_that_breaks_off_closes_the_connection() -> None:
 
     scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
     with pytest.raises(ZeroDivisionError):
-        await Edge(half, Metrics(lambda: None), 100)(scope, receive, send)
+        await Edge(half, Metrics(lambda: None), Limits(100))(scope, receive, send)
     assert [message["type"] for message in sent] == ["http.response.start"]
 
 
