@@ -99,8 +99,8 @@ class Engine:
             config.max_virtual_tokens,
         )
         self._deltas = DeltaCache(self._lower, config.adapter_cache_bytes)
-        blocks = BlockPool(kv_blocks, config.block_size)
-        self._loop = EngineLoop(Scheduler(config, blocks, shape.vocab_size, shape.eos_ids), Runner(config, model))
+        self._model, self._kv_blocks = model, kv_blocks
+        self._loop = self._new_loop()
         self._ids = itertools.count(1)
 
     @classmethod
@@ -116,8 +116,25 @@ class Engine:
         give_back()
         return cls(config, shape, model, base_fingerprint(config.base), config.kv_blocks)
 
-    def start(self) -> None:
+    def start(self, on_crash: Callable[[], None] = lambda: None) -> None:
+        """`on_crash` is called from the engine thread when it has died of an error and has failed all requests."""
+        self._loop.on_crash = on_crash
         self._loop.start()
+
+    def restart(self) -> None:
+        """After a crash: a new thread, with an empty queue, cache and slots, over the same weights."""
+        dead = self._loop
+        dead.stop()
+        self._loop = self._new_loop()
+        self.start(dead.on_crash)
+
+    async def warm_up(self) -> None:
+        """A short request through the whole engine: what happens only once happens now. Raises what ends a request."""
+        request = GenerationRequest(
+            "warm-up", (0, 0), (), SamplingParams(max_tokens=2, ignore_eos=True), salt="warm-up"
+        )
+        async for _ in await self.submit(request):
+            pass
 
     def stop(self) -> None:
         self._loop.stop()
@@ -183,6 +200,11 @@ class Engine:
                 request.matcher.close()
             raise
         return generation
+
+    def _new_loop(self) -> EngineLoop:
+        blocks = BlockPool(self._kv_blocks, self.config.block_size)
+        scheduler = Scheduler(self.config, blocks, self.shape.vocab_size, self.shape.eos_ids)
+        return EngineLoop(scheduler, Runner(self.config, self._model))
 
     def _sequence(
         self, request: GenerationRequest, deltas: tuple[Delta, ...], weights: list[float], submitted: float

@@ -15,7 +15,6 @@ from typing import Annotated, NoReturn
 
 import httpx
 import typer
-import uvicorn
 from rich.console import Console
 from rich.table import Table
 
@@ -31,7 +30,7 @@ from server.schemas import Reply
 from server.security import check_bind
 from server.services import Lifecycle, Services, build_services
 from server.settings import ServerError, Settings, SettingsInvalid, settings_with
-from server.transport import server_config
+from server.transport import DrainingServer, server_config
 
 _KNOWN_ERRORS = (StoreError, EngineError, GrammarError, ServerError)
 _FALLBACK_PROMPT = "Say hello."
@@ -89,7 +88,7 @@ def serve(
         listener = _listen(settings)  # a port in use is noticed before the base is loaded
     except SettingsInvalid as error:
         _exit_with(error)
-    server = uvicorn.Server(server_config(app, settings))
+    server = DrainingServer(server_config(app, settings), app.state.drain)
     with listener:
         server.run(sockets=[listener])
     if failures:

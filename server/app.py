@@ -5,7 +5,8 @@ Called by `__main__.py` and by the tests.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -21,7 +22,7 @@ from server import __version__
 from server.admission import Admission
 from server.errors import error_response
 from server.keys import open_keys
-from server.log import log_fault
+from server.log import log_event, log_fault
 from server.metrics import Metrics
 from server.middleware import Edge, Limits
 from server.routes import Routes
@@ -45,6 +46,8 @@ def create_app(
     """
 
     def announce(start: asyncio.Task[Services]) -> None:
+        if lifecycle.state in ("draining", "stopped"):
+            return  # it is to end, and how the start went is nobody's concern any more
         if (error := start.exception()) is not None:
             on_failure(error)
         else:
@@ -62,6 +65,7 @@ def create_app(
     admission = Admission(settings.max_queue + settings.max_batch, settings.max_concurrent_per_key)
     # FastAPI's own pages of documentation load scripts from elsewhere; the description is one of our routes.
     app = FastAPI(title="Hotseat", version=__version__, lifespan=lifespan, openapi_url=None)
+    app.state.drain = partial(drain, lifecycle, admission, settings.drain_seconds)
     app.state.keys = open_keys(settings.keys_file) if settings.keys_file else None
     for kind in _HANDLED:
         app.add_exception_handler(kind, _answer_error)
@@ -80,6 +84,16 @@ def create_app(
     )
     app.add_middleware(Edge, metrics=metrics, limits=limits)
     return app
+
+
+async def drain(lifecycle: Lifecycle, admission: Admission, seconds: float) -> None:
+    """New work is refused from now on; what runs may end within `seconds`, and is ended with EngineStopped then."""
+    lifecycle.drain()
+    log_event("draining", running=admission.num_running, seconds=seconds)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await admission.wait_until_idle()
+    await lifecycle.stop()
 
 
 async def _answer_error(_: Request, error: Exception) -> Response:

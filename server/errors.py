@@ -134,7 +134,8 @@ def _validation_body(error: RequestValidationError) -> ErrorBody:
     # Where a field may be of several types, the complaint that got furthest is about the type that was meant.
     first = max((e for e in errors if tuple(e["loc"])[:2] == field), key=lambda e: len(e["loc"]))
     kind, message = str(first["type"]), str(first["msg"])
-    path = _path(tuple(first["loc"])[1:])
+    source, *steps = first["loc"]
+    path = str(steps[0]) if source == "header" else _path(tuple(steps))
     if kind == "json_invalid":
         return _body("the body is not valid JSON", _INVALID, None, "json_invalid")
     if not path and kind in ("missing", "model_attributes_type"):

@@ -23,11 +23,12 @@ from adapters_store.errors import PackageInvalid
 from adapters_store.manifest import DecodingDefaults
 from adapters_store.package import HostAdapter
 from adapters_store.store import AdapterStore
-from engine.errors import AdapterIncompatible, PromptTooLong
+from engine.errors import AdapterIncompatible
 from engine.request import ExpertUse, GenerationRequest, SamplingParams, TokenMatcher
 from grammars import library, spec
 from grammars.errors import GrammarInvalid
 from router.decision import ExpertScore, RouteDecision, RouteQuery
+from server.bounds import check_length, permitted, within
 from server.keys import ANYBODY, Caller
 from server.schemas import (
     ChoiceGrammar,
@@ -40,7 +41,6 @@ from server.schemas import (
     Timings,
     Usage,
 )
-from server.security import ExpertForbidden
 from server.services import CompilerDoor, Grammar, Services, TextDecoder, TokenStream
 from server.streaming import Finish, StopStrings, read_text
 
@@ -68,7 +68,12 @@ class Running:
 
 
 async def begin(services: Services, body: GenerateRequest, caller: Caller = ANYBODY) -> Running:
-    """Steps 1 to 5. Raises what the rooms raise, and ExpertForbidden; nothing stays held then."""
+    """Steps 1 to 5. Raises what the rooms raise, ExpertForbidden and DeadlineExceeded; nothing stays held then."""
+    async with within(body.timeout):
+        return await _begin(services, body, caller)
+
+
+async def _begin(services: Services, body: GenerateRequest, caller: Caller) -> Running:
     services.engine.check_capacity()
     started = time.perf_counter()
     check_length(services, body)
@@ -80,7 +85,8 @@ async def begin(services: Services, body: GenerateRequest, caller: Caller = ANYB
         matcher = await compile_grammar(services, body.grammar, experts)
         request_id = f"gen-{uuid4().hex}"
         sampling = sampling_for(body, experts)
-        request = GenerationRequest(request_id, prompt_ids, experts, sampling, matcher, salt=caller.id)
+        left = None if body.timeout is None else round(body.timeout - (time.perf_counter() - started), 3)
+        request = GenerationRequest(request_id, prompt_ids, experts, sampling, matcher, left, caller.id)
         tokens = await services.engine.submit(request)
         return Running(
             id=request_id,
@@ -117,31 +123,6 @@ def choose_experts(services: Services, body: GenerateRequest) -> RouteDecision:
     )
     reason = "the request names its experts" if chosen else "the request asks for the base"
     return RouteDecision(chosen, "explicit", reason, 1.0, {expert.name: expert.weight for expert in chosen})
-
-
-def check_length(services: Services, body: GenerateRequest) -> None:
-    """Raises PromptTooLong for a text that cannot fit, however it is cut into tokens: tokenizing it takes seconds."""
-    num_bytes = sum(len(content.encode()) for _, content in body.conversation)
-    least, limit = -(-num_bytes // services.tokenizer.max_token_bytes), services.engine.max_context - 1
-    if least > limit:
-        raise PromptTooLong(least, limit, is_least=True)
-
-
-def permitted(decision: RouteDecision, caller: Caller) -> RouteDecision:
-    """The decision within the caller's experts: the router's others are left out, named ones raise ExpertForbidden."""
-    if caller.experts is None:
-        return decision
-    forbidden = [expert.name for expert in decision.experts if not caller.may_use(expert.name)]
-    if forbidden and decision.stage == "explicit":
-        raise ExpertForbidden(forbidden[0])
-    reason = "this key may not use what the router chose" if forbidden else decision.reason
-    return RouteDecision(
-        tuple(expert for expert in decision.experts if caller.may_use(expert.name)),
-        decision.stage,
-        reason,
-        decision.confidence,
-        {name: score for name, score in decision.scores.items() if caller.may_use(name)},
-    )
 
 
 def in_eighths(weight: float) -> float:

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator
 from contextlib import ExitStack
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Header, Request
 from starlette.responses import JSONResponse, Response
 
 from adapters_store.manifest import Manifest
@@ -38,6 +38,12 @@ from server.streaming import DONE, EventStream, cancelling_on_disconnect, event_
 _ERRORS: dict[int | str, dict[str, object]] = {
     status: {"model": ErrorBody} for status in (400, 401, 403, 404, 408, 413, 421, 429, 431, 500, 503, 504)
 }
+
+
+Seconds = Annotated[
+    float | None,
+    Header(gt=0, le=86_400, allow_inf_nan=False, description="As `timeout` in the body; the shorter one counts."),
+]
 
 
 class Routes:
@@ -74,9 +80,15 @@ class Routes:
         return api
 
     async def generate(
-        self, body: GenerateRequest, request: Request, caller: Annotated[Caller, Depends(may_generate)]
+        self,
+        body: GenerateRequest,
+        request: Request,
+        caller: Annotated[Caller, Depends(may_generate)],
+        x_request_timeout: Seconds = None,
     ) -> Response:
         """Text in, an expert's answer out; server-sent events with `"stream": true`."""
+        if x_request_timeout is not None:
+            body = body.model_copy(update={"timeout": min(x_request_timeout, body.timeout or x_request_timeout)})
         with ExitStack() as held:
             held.enter_context(self._admission.place(caller))
             running = await begin(self._lifecycle.require(), body, caller)

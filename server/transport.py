@@ -1,9 +1,13 @@
-"""uvicorn, made to stand its ground: time limits on clients that send or take too slowly, and a bounded head.
+"""uvicorn, made to stand its ground: slow clients are let go, heads are bounded, and the end is orderly.
 
 Knows bytes and connections, no routes. `__main__.py` serves with it.
 """
 
 import asyncio
+import signal
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import h11
@@ -64,6 +68,46 @@ class PatientProtocol(H11Protocol):
             self._head_timer = None
 
 
+class DrainingServer(uvicorn.Server):
+    """Ends in order: at the first SIGTERM or SIGINT it drains while it still answers, then it exits with status 0.
+
+    uvicorn alone would stop listening at once, so that probes and clients find nobody who tells them why, and would die
+    of the signal in the end. A second signal ends the wait.
+    """
+
+    def __init__(self, config: uvicorn.Config, drain: Callable[[], Awaitable[None]]) -> None:
+        super().__init__(config)
+        self._drain = drain
+        self._draining: asyncio.Task[None] | None = None
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.begin_exit)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    def begin_exit(self) -> None:
+        """Drain, then exit; at once where it drains already."""
+        if self._draining is None:
+            self._draining = asyncio.ensure_future(self._drain_and_exit())
+        else:
+            self.should_exit = True
+
+    async def _drain_and_exit(self) -> None:
+        try:
+            await self._drain()
+        finally:
+            self.should_exit = True
+
+
 def server_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
     """How uvicorn serves the application. h11, because its bounds on a head hold; the faster parser has none."""
     protocol = type("Protocol", (PatientProtocol,), {"seconds": settings.client_seconds})
@@ -77,5 +121,5 @@ def server_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
         proxy_headers=False,
         h11_max_incomplete_event_size=settings.max_header_bytes,
         limit_concurrency=settings.max_connections,
-        timeout_graceful_shutdown=settings.drain_seconds or _ABORT_SECONDS,
+        timeout_graceful_shutdown=_ABORT_SECONDS,  # what may take longer has been drained before
     )

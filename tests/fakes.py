@@ -133,6 +133,7 @@ class FakeGeneration:
         self.num_prompt_tokens, self.num_cached_tokens = len(request.prompt_ids), 0
         self.is_cancelled = False
         self.num_given = 0
+        self.error: Exception | None = None
 
     def timings(self) -> Timings:
         return self._engine.timings_of(self._request)
@@ -157,15 +158,15 @@ class FakeGeneration:
 
     async def _step(self) -> None:
         """Until the engine lets the next token go, or this request is cancelled."""
-        if self._engine.error is not None:
-            raise self._engine.error
+        if error := self.error or self._engine.error:
+            raise error
         await asyncio.sleep(0)
         waits = {asyncio.ensure_future(event.wait()) for event in (self._engine.flowing, self._cancelled)}
         _, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for wait in pending:
             wait.cancel()
-        if self._engine.error is not None:
-            raise self._engine.error
+        if error := self.error or self._engine.error:
+            raise error
 
 
 class FakeEngine:
@@ -186,6 +187,8 @@ class FakeEngine:
         self.resident: list[str] = []
         self.num_running = 0
         self.num_queued = 0
+        self.num_restarts = 0
+        self.num_warm_ups = 0
         self.error: Exception | None = None
         self._is_running = False
 
@@ -193,8 +196,18 @@ class FakeEngine:
     def is_healthy(self) -> bool:
         return self._is_running and self.error is None
 
-    def start(self) -> None:
+    def start(self, on_crash: Callable[[], None] = lambda: None) -> None:
         self._is_running = True
+        self._on_crash = on_crash
+
+    def restart(self) -> None:
+        self.num_restarts += 1
+        self.error = None
+
+    async def warm_up(self) -> None:
+        self.num_warm_ups += 1
+        if self.error is not None:
+            raise self.error
 
     def stop(self) -> None:
         self._is_running = False
@@ -202,7 +215,14 @@ class FakeEngine:
     def die(self) -> None:
         """What a crash of the engine's thread looks like from outside."""
         self.error = EngineStopped("the engine's thread has died")
+        for generation in self.generations:
+            generation.error = self.error
         self.flowing.set()
+
+    def crash(self) -> None:
+        """`die`, and the word to whoever would start it again."""
+        self.die()
+        self._on_crash()
 
     def check_capacity(self) -> None:
         if self.num_queued >= self.max_queue:
