@@ -58,6 +58,7 @@ def serve(
         bool | None, typer.Option("--insecure-bind", help="Listen where others can reach it, without keys.")
     ] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
+    log_format: Annotated[str | None, typer.Option(help="text or json.")] = None,
 ) -> None:
     """Start the server; says so when it is ready."""
     settings = _settings(
@@ -73,8 +74,9 @@ def serve(
         keys_file=keys_file,
         insecure_bind=insecure_bind,
         log_level=log_level,
+        log_format=log_format,
     )
-    log.configure(settings.log_level)
+    log.configure(settings.log_level, settings.log_format)
     failures: list[BaseException] = []
 
     def fail(error: BaseException) -> None:

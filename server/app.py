@@ -29,6 +29,7 @@ from server.routes import Routes
 from server.security import allowed_hosts, undeclared
 from server.services import Lifecycle, Services
 from server.settings import ServerError, Settings
+from server.telemetry import telemetry
 
 _ROOMS = (StoreError, GrammarError, RouterError, EngineError, ServerError)
 _HANDLED = (*_ROOMS, RequestValidationError, HTTPException)
@@ -42,7 +43,7 @@ def create_app(
 ) -> FastAPI:
     """Answers at once; `/ready` says when the rooms run, and `on_ready` or `on_failure` is called once.
 
-    Raises SettingsInvalid for a file of keys that cannot be used.
+    Raises SettingsInvalid for a file of keys that cannot be used, and for telemetry that is not installed.
     """
 
     def announce(start: asyncio.Task[Services]) -> None:
@@ -69,7 +70,7 @@ def create_app(
     app.state.keys = open_keys(settings.keys_file) if settings.keys_file else None
     for kind in _HANDLED:
         app.add_exception_handler(kind, _answer_error)
-    app.include_router(Routes(lifecycle, metrics, admission).api())
+    app.include_router(Routes(lifecycle, metrics, admission, telemetry(settings.otel)).api())
     if nameless := undeclared(app.routes):
         raise AssertionError(f"no policy says who may call {', '.join(nameless)}")
     if settings.cors_origins:

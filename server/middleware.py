@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from server.errors import error_response
 from server.log import log_fault, log_request
 from server.metrics import Metrics
+from server.trace_context import continued
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
@@ -46,15 +47,17 @@ class Edge:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        request_id = _request_id(Headers(scope=scope))
-        scope.setdefault("state", {})["request_id"] = request_id
+        headers = Headers(scope=scope)
+        request_id, trace = _request_id(headers), continued(headers.get("traceparent", ""))
+        scope.setdefault("state", {}).update(request_id=request_id, trace=trace)
         status: int | None = None
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["x-request-id"] = request_id
+                answered = MutableHeaders(scope=message)
+                answered["x-request-id"], answered["traceparent"] = request_id, trace.traceparent
             await send(message)
 
         try:
@@ -65,7 +68,7 @@ class Edge:
                 raise
             await error_response(error)(scope, receive, send_with_id)
         finally:
-            self._note(scope, request_id, status or 500, time.perf_counter() - started)
+            self._note(scope, request_id, status or 500, time.perf_counter() - started, trace.trace_id)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """By the application, or with what is wrong with the head or the body."""
@@ -107,10 +110,10 @@ class Edge:
             raise _refusal(408, f"the body did not come within {limits.body_seconds:g} seconds") from None
         return bytes(body)
 
-    def _note(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
+    def _note(self, scope: Scope, request_id: str, status: int, seconds: float, trace_id: str) -> None:
         route = getattr(scope.get("route"), "path", "unmatched")
         self._metrics.count_request(route, status, seconds)
-        log_request(request_id, _method(scope), route, status, seconds)
+        log_request(request_id, _method(scope), route, status, seconds, trace_id)
 
 
 def _refusal(status: int, message: str) -> HTTPException:

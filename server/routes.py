@@ -34,6 +34,7 @@ from server.schemas import (
 from server.security import everybody, may_generate, may_measure
 from server.services import Lifecycle, Services
 from server.streaming import DONE, EventStream, cancelling_on_disconnect, event_of
+from server.telemetry import Note, Telemetry
 
 _ERRORS: dict[int | str, dict[str, object]] = {
     status: {"model": ErrorBody} for status in (400, 401, 403, 404, 408, 413, 421, 429, 431, 500, 503, 504)
@@ -49,8 +50,9 @@ Seconds = Annotated[
 class Routes:
     """Each router says who may call its routes (`security.py`)."""
 
-    def __init__(self, lifecycle: Lifecycle, metrics: Metrics, admission: Admission) -> None:
+    def __init__(self, lifecycle: Lifecycle, metrics: Metrics, admission: Admission, telemetry: Telemetry) -> None:
         self._lifecycle = lifecycle
+        self._telemetry = telemetry
         self._metrics = metrics
         self._admission = admission
 
@@ -91,13 +93,19 @@ class Routes:
             body = body.model_copy(update={"timeout": min(x_request_timeout, body.timeout or x_request_timeout)})
         with ExitStack() as held:
             held.enter_context(self._admission.place(caller))
-            running = await begin(self._lifecycle.require(), body, caller)
+            services = self._lifecycle.require()
+            note = held.enter_context(
+                self._telemetry.generation(body, services.base_name, request.scope["state"]["trace"])
+            )
+            running = await begin(services, body, caller)
             held.callback(running.close)
             if body.stream:
-                return EventStream(self._events(running), held.pop_all().close)
+                stream = EventStream(self._events(running, request, note), held.pop_all().close)
+                stream.headers.update(headers_of(running))
+                return stream
             async with cancelling_on_disconnect(request.receive, running.tokens.cancel):
-                reply = await self._whole(running)
-        return Response(reply.model_dump_json(), media_type="application/json")
+                reply = await self._whole(running, request, note)
+        return Response(reply.model_dump_json(), headers=headers_of(running, reply), media_type="application/json")
 
     async def experts(self, caller: Annotated[Caller, Depends(may_generate)]) -> ExpertList:
         """Every expert on disk that the caller may use, which of them fit this base, and which are in a slot."""
@@ -120,32 +128,36 @@ class Routes:
         """Prometheus' text format."""
         return Response(self._metrics.render(), media_type=CONTENT_TYPE)
 
-    async def _whole(self, running: Running) -> Reply:
+    async def _whole(self, running: Running, request: Request, note: Note) -> Reply:
         *_, reply = [part async for part in answer(running)]
         assert isinstance(reply, Reply), "an answer ends with its reply"
-        self._note(reply)
+        self._note(reply, request, note)
         return reply
 
-    async def _events(self, running: Running) -> AsyncGenerator[str, None]:
+    async def _events(self, running: Running, request: Request, note: Note) -> AsyncGenerator[str, None]:
         """An error after the first byte can no longer change the status: it becomes the last event."""
         try:
             async for part in answer(running):
                 if isinstance(part, Reply):
-                    self._note(part)
+                    self._note(part, request, note)
                     yield event_of(part, exclude={"text"})
                 else:
                     yield event_of(TextChunk(text=part))
             yield DONE
         except Exception as error:
+            note.error(error)
             if fault_of(error).status == 500:
                 log_fault(f"answer {running.id} broke off", error)
             yield event_of(error_body(error))
 
-    def _note(self, reply: Reply) -> None:
+    def _note(self, reply: Reply, request: Request, note: Note) -> None:
         self._metrics.count_answer(reply)
+        note.reply(reply)
         log_event(
             "answer",
             id=reply.id,
+            request_id=request.scope["state"]["request_id"],
+            trace_id=request.scope["state"]["trace"].trace_id,
             stage=reply.routing.stage,
             experts=",".join(expert.name for expert in reply.experts) or "base",
             finish=reply.finish_reason,
@@ -153,6 +165,24 @@ class Routes:
             completion_tokens=reply.usage.completion_tokens,
             total_ms=reply.timings.total_ms,
         )
+
+
+def headers_of(running: Running, reply: Reply | None = None) -> dict[str, str]:
+    """Who answers and where the time goes, for clients that look at no body; a stream's head knows only the routing."""
+    names = ",".join(use.adapter.manifest.name for use in running.experts)
+    headers = {"x-experts": names or "base"}
+    times = {"route": running.route_ms}
+    if reply is not None:
+        spent = reply.timings
+        headers["x-swap-time-ms"] = f"{spent.swap_ms:g}"
+        times |= {
+            "queue": spent.queue_ms,
+            "swap": spent.swap_ms,
+            "first": spent.first_token_ms,
+            "total": spent.total_ms,
+        }
+    headers["server-timing"] = ", ".join(f"{name};dur={ms:.3f}" for name, ms in times.items())
+    return headers
 
 
 def _status(is_good: bool, good: str, bad: str) -> Response:

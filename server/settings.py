@@ -19,6 +19,7 @@ Quantization = Literal["auto", "int8", "int4", "nf4", "bf16", "fp32"]
 KVDtype = Literal["auto", "int8"]
 Size = Annotated[int, BeforeValidator(lambda size: parse_size(size) if isinstance(size, str) else size)]
 LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["text", "json"]
 
 
 class ServerError(Exception):
@@ -103,7 +104,9 @@ class Settings(BaseSettings):
     drain_seconds: int = Field(
         default=30, ge=0, le=3600, description="How long a stopping server finishes its requests."
     )
-    log_level: LogLevel = "info"
+    log_level: LogLevel = Field(default="info", description="How much is logged.")
+    log_format: LogFormat = Field(default="text", description="text for people, json for one object per line.")
+    otel: bool = Field(default=False, description="OpenTelemetry spans, sent as the OTEL_ variables say.")
 
 
 def settings_with(**options: object) -> Settings:
