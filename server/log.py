@@ -59,8 +59,11 @@ def log_request(request_id: str, method: str, route: str, status: int, seconds: 
     """One answered request. `route` is the route's pattern: a hostile path cannot write into the log."""
     # Probes and scrapes come every few seconds, all of them by GET.
     level = logging.DEBUG if method == "GET" else logging.INFO
-    fields = {"id": request_id, "method": method, "route": route, "status": status, "ms": round(seconds * 1e3, 1)}
-    _log(level, "request", {**fields, "trace_id": trace_id} if trace_id else fields)
+    fields: dict[str, Field] = {"id": request_id, "method": method, "route": route, "status": status}
+    fields["ms"] = round(seconds * 1e3, 1)
+    if trace_id:
+        fields["trace_id"] = trace_id
+    _log(level, "request", fields)
 
 
 def log_event(message: str, **fields: Field) -> None:

@@ -27,7 +27,7 @@ class Trace:
 
 
 def continued(traceparent: str) -> Trace:
-    """The client's trace with a span of ours; a new one, not sampled, where the header is not what the standard says."""
+    """The client's trace with a span of ours; a new one, not sampled, where there is none to continue."""
     found = _TRACEPARENT.fullmatch(traceparent)
     span_id = secrets.token_hex(8)
     if found is None or found[1] == "ff" or (found[1] == "00" and found[5]):

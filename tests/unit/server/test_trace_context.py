@@ -1,5 +1,6 @@
 """The trace that a request belongs to, and what its spans and headers say of it."""
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -153,6 +154,6 @@ async def test_a_span_of_a_request_that_fails_says_so_and_ends(traced: FastAPI, 
 
 
 def test_telemetry_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "opentelemetry.sdk.trace", None)
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     with pytest.raises(SettingsInvalid, match=r"hotseat\[otel\]"):
         telemetry(True)
