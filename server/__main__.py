@@ -1,7 +1,7 @@
-"""The command `hotseat`: `serve`, `generate`, `plan`, `experts list`, `keys`.
+"""The command `hotseat`: `serve`, `generate`, `plan`, `experts list`, `keys`, `config show`.
 
-Reads options, prints for people, and leaves all work to the application. An option wins over its `HOTSEAT_`
-variable.
+Reads options, prints for people, and leaves all work to the application. An option wins over the environment, and
+that over the file (`sources.py`).
 """
 
 import asyncio
@@ -24,6 +24,7 @@ from engine.errors import EngineError
 from grammars.errors import GrammarError
 from server import log
 from server.app import create_app
+from server.config_command import config_cli
 from server.key_commands import keys_cli
 from server.plan import plan
 from server.schemas import Reply
@@ -39,11 +40,13 @@ cli = typer.Typer(help="Hotseat: one resident base, many experts.", no_args_is_h
 experts_cli = typer.Typer(help="The experts on disk.", no_args_is_help=True)
 cli.add_typer(experts_cli, name="experts")
 cli.add_typer(keys_cli, name="keys")
+cli.add_typer(config_cli, name="config")
 cli.command()(plan)
 
 
 @cli.command()
 def serve(
+    config: Annotated[Path | None, typer.Option(help="TOML file with settings; else HOTSEAT_CONFIG.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
     base: Annotated[Path | None, typer.Option(help="Directory of the base model, or its name on the hub.")] = None,
@@ -62,6 +65,7 @@ def serve(
 ) -> None:
     """Start the server; says so when it is ready."""
     settings = _settings(
+        config,
         host=host,
         port=port,
         base=base,
@@ -173,7 +177,7 @@ def welcome_lines(settings: Settings, services: Services) -> tuple[str, str]:
     shown = max((example for example in examples if "\n" not in example), key=len, default=_FALLBACK_PROMPT)
     body = json.dumps({"prompt": shown}, ensure_ascii=False)
     url = _url(settings)
-    key = ' -H "x-api-key: $HOTSEAT_API_KEY"' if settings.keys_file else ""
+    key = ' -H "x-api-key: $HOTSEAT_CLIENT__API_KEY"' if settings.keys_file else ""
     curl = f"curl -s {url}/generate{key} -H 'content-type: application/json' -d {shlex.quote(body)}"
     return f"Hotseat is ready on {url}", curl
 
@@ -203,9 +207,9 @@ def _url(settings: Settings) -> str:
     return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
 
 
-def _settings(**options: object) -> Settings:
+def _settings(config: Path | None = None, **options: object) -> Settings:
     try:
-        return settings_with(**options)
+        return settings_with(config, **options)
     except SettingsInvalid as error:
         _print_error(str(error))
         raise typer.Exit(2) from None

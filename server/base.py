@@ -43,7 +43,7 @@ def resolve_base(base: Path, revision: str | None, files: tuple[str, ...], downl
     if revision is None:
         raise SettingsInvalid(
             f"there is no directory {repository} to load the base model from; to take it from the hub, pin its commit"
-            f" with --revision (or HOTSEAT_REVISION): {finding}"
+            f" with --revision (or HOTSEAT_MODEL__REVISION): {finding}"
         )
     if not _COMMIT.fullmatch(revision):
         raise SettingsInvalid(

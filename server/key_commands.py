@@ -72,7 +72,7 @@ def _keys(file: Path | None) -> KeyFile:
     except SettingsInvalid as error:
         _fail(error)
     if path is None:
-        _fail(SettingsInvalid("which file of keys? give --file, or set keys_file (HOTSEAT_KEYS_FILE)"))
+        _fail(SettingsInvalid("which file of keys? give --file, or set keys_file (HOTSEAT_SECURITY__KEYS_FILE)"))
     return KeyFile(path)
 
 

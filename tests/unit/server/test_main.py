@@ -23,7 +23,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CliRunner:
     """A runner whose environment points to nothing that exists."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         unused = listener.getsockname()[1]
-    for name, value in {"PORT": unused, "BASE": tmp_path / "no-base", "EXPERTS": tmp_path / "none"}.items():
+    given = {"SERVER__PORT": unused, "MODEL__BASE": tmp_path / "no-base", "STORE__EXPERTS": tmp_path / "none"}
+    for name, value in given.items():
         monkeypatch.setenv(f"HOTSEAT_{name}", str(value))
     monkeypatch.setenv("COLUMNS", "200")
     return CliRunner()
@@ -50,10 +51,10 @@ def test_a_directory_of_experts_that_is_not_there_is_named(run: CliRunner) -> No
 
 
 def test_a_bad_setting_is_named_with_its_variable(run: CliRunner, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOTSEAT_PORT", "many")
+    monkeypatch.setenv("HOTSEAT_SERVER__PORT", "many")
     result = run.invoke(cli, ["experts", "list"])
     assert result.exit_code == 2
-    assert "HOTSEAT_PORT" in result.stderr
+    assert "HOTSEAT_SERVER__PORT" in result.stderr
 
 
 def test_a_bad_option_is_refused_before_anything_is_loaded(run: CliRunner) -> None:
@@ -97,9 +98,9 @@ def test_a_prompt_is_sent_with_the_key_that_is_set(
     keys = KeyFile(tmp_path / "keys.json")
     token = keys.add("me", ["generate"])
     with live_server(make_services(experts_dir), Settings(keys_file=keys.path, drain_seconds=5)) as port:
-        monkeypatch.setenv("HOTSEAT_PORT", str(port))
+        monkeypatch.setenv("HOTSEAT_SERVER__PORT", str(port))
         refused = run.invoke(cli, ["generate", "count in SQL"])
-        monkeypatch.setenv("HOTSEAT_API_KEY", token)
+        monkeypatch.setenv("HOTSEAT_CLIENT__API_KEY", token)
         answered = run.invoke(cli, ["generate", "count in SQL"])
     assert (refused.exit_code, answered.exit_code) == (1, 0)
     assert "API key" in refused.stderr
@@ -110,7 +111,7 @@ def test_a_prompt_goes_to_the_server_that_runs(
     run: CliRunner, experts_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with live_server(make_services(experts_dir)) as port:
-        monkeypatch.setenv("HOTSEAT_PORT", str(port))
+        monkeypatch.setenv("HOTSEAT_SERVER__PORT", str(port))
         plain = run.invoke(cli, ["generate", "count in SQL"])
         whole = run.invoke(cli, ["generate", "hi", "--expert", "json", "--max-tokens", "6", "--json"])
         refused = run.invoke(cli, ["generate", "hi", "--expert", "poet"])
