@@ -1,7 +1,7 @@
 """Where settings come from: one TOML file, the environment, the command line; later ones win.
 
-A key is `section.name` in the file, `HOTSEAT_SECTION__NAME` in the environment, and what nobody knows is an error with the
-nearest name that is known. Knows the names of the settings, not their meaning.
+A key is `section.name` in the file, `HOTSEAT_SECTION__NAME` in the environment, and what nobody knows is an error
+with the nearest name that is known. Knows the names of the settings, not their meaning.
 """
 
 import difflib
