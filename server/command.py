@@ -1,4 +1,4 @@
-"""The console script `hotseat`. `plan` is answered without the server, whose import takes seconds; all else goes there.
+"""The console script `hotseat`. What needs no server is answered without it, whose import takes seconds.
 
 The modules are named, not imported: only the one that is needed is loaded.
 """
@@ -6,7 +6,9 @@ The modules are named, not imported: only the one that is needed is loaded.
 import importlib
 import sys
 
+_ALONE = {"plan": "server.plan", "keys": "server.key_commands", "config": "server.config_command"}
+
 
 def main() -> None:
-    module = "server.plan" if sys.argv[1:2] == ["plan"] else "server.__main__"
+    module = _ALONE.get(sys.argv[1] if len(sys.argv) > 1 else "", "server.__main__")
     importlib.import_module(module).main()

@@ -40,3 +40,8 @@ def show(
     for key, value, origin in rows:
         table.add_row(key, "" if value is None else str(value), origin)
     Console().print(table)
+
+
+def main() -> None:
+    """The command alone, for the console script."""
+    config_cli(sys.argv[2:], prog_name="hotseat config")

@@ -86,3 +86,8 @@ def _scope(given: str) -> Scope:
 def _fail(error: Exception) -> NoReturn:
     Console(stderr=True).print(str(error), style="red", markup=False, highlight=False)
     raise typer.Exit(2)
+
+
+def main() -> None:
+    """The commands alone, for the console script."""
+    keys_cli(sys.argv[2:], prog_name="hotseat keys")

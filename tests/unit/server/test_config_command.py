@@ -1,6 +1,8 @@
 """`hotseat config show`: each value with its origin, and never a secret."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,3 +51,15 @@ def test_the_server_reads_the_file_that_it_is_given(run: CliRunner, tmp_path: Pa
     result = run.invoke(cli, ["serve", "--config", str(tmp_path / "bad.toml")])
     assert result.exit_code == 2
     assert "server.prot" in result.stderr
+
+
+def test_the_configuration_is_shown_without_loading_the_server() -> None:
+    code = (
+        "import sys; sys.argv = ['hotseat', 'config', 'show', '--json']\n"
+        "from server.command import main\n"
+        "try:\n    main()\n"
+        "except SystemExit as end:\n"
+        "    sys.exit(end.code or ('torch' in sys.modules or 'fastapi' in sys.modules))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(result.stdout)["server.port"]["value"] == 8000

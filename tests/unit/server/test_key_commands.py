@@ -1,6 +1,8 @@
 """`hotseat keys`: the key is shown once, the list shows what it may do, a revoked one is gone."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -66,3 +68,16 @@ def test_a_command_without_a_file_asks_for_one() -> None:
     result = CliRunner().invoke(cli, ["keys", "list"], env={"COLUMNS": "200"})
     assert result.exit_code == 2
     assert "--file" in result.stderr
+
+
+def test_keys_are_listed_without_loading_the_server(file: Path) -> None:
+    keys("add", "ci", file=file)
+    code = (
+        f"import sys; sys.argv = ['hotseat', 'keys', 'list', '--json', '--file', {str(file)!r}]\n"
+        "from server.command import main\n"
+        "try:\n    main()\n"
+        "except SystemExit as end:\n"
+        "    sys.exit(end.code or ('torch' in sys.modules or 'fastapi' in sys.modules))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(result.stdout)[0]["name"] == "ci"
