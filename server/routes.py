@@ -31,7 +31,7 @@ from server.schemas import (
     Status,
     TextChunk,
 )
-from server.security import everybody, may_generate, may_measure
+from server.security import KeyFirst, everybody, may_generate, may_measure
 from server.services import Lifecycle, Services
 from server.streaming import DONE, EventStream, cancelling_on_disconnect, event_of
 from server.telemetry import Note, Telemetry
@@ -75,7 +75,7 @@ class Routes:
         return api
 
     def _work(self) -> APIRouter:
-        api = APIRouter(dependencies=[Depends(may_generate)])
+        api = APIRouter(route_class=KeyFirst, dependencies=[Depends(may_generate)])
         api.add_api_route("/generate", self.generate, methods=["POST"], response_model=Reply, responses={**_ERRORS})
         api.add_api_route("/experts", self.experts, methods=["GET"])
         api.add_api_route("/openapi.json", self.description, methods=["GET"], response_class=JSONResponse)

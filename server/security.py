@@ -5,11 +5,13 @@ The path and the Host header that a client sends decide nothing here.
 """
 
 import ipaddress
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from typing import Any
 
 from fastapi import Request
 from fastapi.dependencies.models import Dependant
-from fastapi.routing import iter_route_contexts
+from fastapi.routing import APIRoute, iter_route_contexts
+from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from server.keys import ANYBODY, Caller, KeyFile, KeyRefused, Scope
@@ -56,6 +58,21 @@ async def may_administer(request: Request) -> Caller:
 
 Policy = Callable[[Request], Awaitable[Caller | None]]
 POLICIES: tuple[Policy, ...] = (everybody, may_generate, may_measure, may_administer)
+
+
+class KeyFirst(APIRoute):
+    """A route with a body: its policy is asked before the body is parsed, which FastAPI would do first."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        answer = super().get_route_handler()
+        policies = [policy for policy in POLICIES if policy in set(_calls(self.dependant))]
+
+        async def handler(request: Request) -> Response:
+            for policy in policies:
+                await policy(request)
+            return await answer(request)
+
+        return handler
 
 
 def authorize(request: Request, scope: Scope) -> Caller:

@@ -102,6 +102,12 @@ async def test_no_spelling_of_a_path_opens_a_route(path: str, client: httpx.Asyn
     assert not engine.requests
 
 
+@pytest.mark.parametrize("content", [b"", b"{", b"[" * 2000, b'{"prompt": 1}', b'{"prompt": "x"}'])
+async def test_a_key_is_asked_for_before_a_body_is_looked_at(content: bytes, client: httpx.AsyncClient) -> None:
+    response = await client.post("/generate", content=content, headers={"content-type": "application/json"})
+    assert response.status_code == 401
+
+
 async def test_both_headers_carry_a_key(client: httpx.AsyncClient, keys: KeyFile) -> None:
     token = keys.add("ci", ["generate"])
     for headers in (bearer(token), {"authorization": f"bearer  {token} "}, {"x-api-key": token}):
