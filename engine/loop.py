@@ -5,6 +5,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -56,6 +57,7 @@ class EngineLoop:
         self._closing = threading.Lock()
         self.on_crash: Callable[[], None] = lambda: None
         """Called from the thread, last, where it dies of an error; set before it starts."""
+        self._masking = ThreadPoolExecutor(thread_name_prefix="grammar")
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     def start(self) -> None:
@@ -169,7 +171,8 @@ class EngineLoop:
         tokens: dict[int, int] = {}
         logprobs: dict[int, TokenLogprobs] = {}
         faults: dict[int, EngineError] = {}
-        for sequence, drawn in zip(sequences, sample_batch(logits, sequences, self.scheduler.eos_ids), strict=True):
+        drawn_all = sample_batch(logits, sequences, self.scheduler.eos_ids, self._masking)
+        for sequence, drawn in zip(sequences, drawn_all, strict=True):
             if isinstance(drawn, EngineError):
                 faults[sequence.id] = drawn
                 continue
@@ -204,3 +207,4 @@ class EngineLoop:
                 submit.sequence.matcher.close()
             submit.publish(reason)
         self._live.clear()
+        self._masking.shutdown()

@@ -19,6 +19,7 @@ from engine.errors import EngineError
 from grammars.errors import GrammarError
 from router.errors import RouterError
 from server import __version__
+from server.admin import AdminRoutes
 from server.admission import Admission
 from server.errors import error_response
 from server.keys import open_keys
@@ -67,10 +68,12 @@ def create_app(
     # FastAPI's own pages of documentation load scripts from elsewhere; the description is one of our routes.
     app = FastAPI(title="Hotseat", version=__version__, lifespan=lifespan, openapi_url=None)
     app.state.drain = partial(drain, lifecycle, admission, settings.drain_seconds)
+    app.state.admin_key = settings.admin_key
     app.state.keys = open_keys(settings.keys_file) if settings.keys_file else None
     for kind in _HANDLED:
         app.add_exception_handler(kind, _answer_error)
     app.include_router(Routes(lifecycle, metrics, admission, telemetry(settings.otel)).api())
+    app.include_router(AdminRoutes(lifecycle, settings).api())
     if nameless := undeclared(app.routes):
         raise AssertionError(f"no policy says who may call {', '.join(nameless)}")
     if settings.cors_origins:

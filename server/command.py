@@ -5,10 +5,17 @@ The modules are named, not imported: only the one that is needed is loaded.
 
 import importlib
 import sys
+from typing import Final
 
-_ALONE = {"plan": "server.plan", "keys": "server.key_commands", "config": "server.config_command"}
+_WITHOUT_SERVER: Final = {
+    "plan": "server.plan",
+    "experts": "server.expert_commands",
+    "grammar": "server.grammar_command",
+    "keys": "server.key_commands",
+    "config": "server.config_command",
+}
 
 
 def main() -> None:
-    module = _ALONE.get(sys.argv[1] if len(sys.argv) > 1 else "", "server.__main__")
+    module = _WITHOUT_SERVER.get(sys.argv[1] if len(sys.argv) > 1 else "", "server.__main__")
     importlib.import_module(module).main()

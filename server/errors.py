@@ -10,7 +10,16 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from adapters_store.errors import ExpertNotFound, PackageInvalid, StoreError, StoreFull
+from adapters_store.errors import (
+    ExpertNotFound,
+    GenerationConflict,
+    NameTaken,
+    NoStandby,
+    PackageInvalid,
+    StoreError,
+    StoreFull,
+    StoreReadOnly,
+)
 from engine.errors import (
     AdapterIncompatible,
     DeadlineExceeded,
@@ -23,7 +32,15 @@ from engine.errors import (
     SamplingInvalid,
     TooManyExperts,
 )
-from grammars.errors import GrammarError, GrammarInvalid, GrammarUnknown, GrammarUntried
+from grammars.errors import (
+    GrammarError,
+    GrammarInvalid,
+    GrammarUnknown,
+    GrammarUntried,
+    RegexUnsupported,
+    SchemaTextInvalid,
+    SchemaUnsupported,
+)
 from router.errors import RouterError
 from server.admission import KeyBusy, ServerFull
 from server.keys import KeyRefused
@@ -38,6 +55,11 @@ class NotReady(ServerError):
     def __init__(self, state: str) -> None:
         self.state = state
         super().__init__(f"the server is {state}; try again when /ready answers 200")
+
+
+class ExpertRepeated(ServerError):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"expert {name!r} is named twice, by itself or by its aliases")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +79,17 @@ FAULTS: dict[type[Exception], Fault] = {
     ExpertNotFound: Fault(404, "not_found_error", "expert_not_found", "experts"),
     PackageInvalid: Fault(503, "server_error", "expert_broken", "experts"),
     StoreFull: Fault(503, "overloaded_error", "host_memory_full", "experts", is_temporary=True),
+    GenerationConflict: Fault(409, "conflict_error", "generation_conflict", "expected"),
+    NameTaken: Fault(409, "conflict_error", "name_taken"),
+    NoStandby: Fault(409, "conflict_error", "no_standby"),
+    StoreReadOnly: Fault(503, "server_error", "store_read_only"),
     StoreError: _OURS,
     GrammarUnknown: Fault(400, _INVALID, "grammar_unknown", "grammar"),
+    SchemaTextInvalid: Fault(400, _INVALID, "schema_invalid", "grammar"),
     GrammarInvalid: Fault(400, _INVALID, "grammar_invalid", "grammar"),
     GrammarUntried: Fault(503, "server_error", "grammar_unchecked", "grammar", is_temporary=True),
+    RegexUnsupported: Fault(400, _INVALID, "regex_unsupported", "grammar"),
+    SchemaUnsupported: Fault(400, _INVALID, "schema_unsupported", "grammar"),
     GrammarError: _OURS,
     GrammarDeadEnd: Fault(503, "server_error", "grammar_dead_end", "grammar"),
     LogitsInvalid: Fault(503, "server_error", "logits_invalid"),
@@ -73,6 +102,7 @@ FAULTS: dict[type[Exception], Fault] = {
     EngineStopped: Fault(503, "server_error", "engine_stopped", is_temporary=True),
     EngineError: _OURS,
     RouterError: _OURS,
+    ExpertRepeated: Fault(400, _INVALID, "repeated_expert", "experts"),
     NotReady: Fault(503, "server_error", "not_ready", is_temporary=True),
     KeyRefused: Fault(401, "authentication_error", "invalid_api_key"),
     ScopeMissing: Fault(403, "permission_error", "scope_missing"),

@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 
 from adapters_store.manifest import Manifest
 from grammars import library
+from server import grammar_routes
 from server.admission import Admission
 from server.errors import error_body, fault_of
 from server.generation import Running, answer, begin
@@ -79,6 +80,7 @@ class Routes:
         api.add_api_route("/generate", self.generate, methods=["POST"], response_model=Reply, responses={**_ERRORS})
         api.add_api_route("/experts", self.experts, methods=["GET"])
         api.add_api_route("/openapi.json", self.description, methods=["GET"], response_class=JSONResponse)
+        api.include_router(grammar_routes.api())
         return api
 
     async def generate(

@@ -4,6 +4,7 @@ Every route has one of POLICIES; `undeclared` finds those that have none, and th
 The path and the Host header that a client sends decide nothing here.
 """
 
+import hmac
 import ipaddress
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from typing import Any
@@ -11,12 +12,15 @@ from typing import Any
 from fastapi import Request
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute, iter_route_contexts
+from pydantic import SecretStr
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from server.keys import ANYBODY, Caller, KeyFile, KeyRefused, Scope
 from server.settings import ServerError, Settings, SettingsInvalid
 
+OPERATOR = Caller("admin", frozenset({"admin"}))
+"""Who has the admin key of the settings."""
 _MAX_TOKEN = 512
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
@@ -78,10 +82,23 @@ class KeyFirst(APIRoute):
 def authorize(request: Request, scope: Scope) -> Caller:
     """The caller, if it may do this. Raises KeyRefused, ScopeMissing or KeysInvalid."""
     keys: KeyFile | None = request.app.state.keys
-    caller = ANYBODY if keys is None else keys.caller(token_of(request))
+    admin_key: SecretStr | None = request.app.state.admin_key
+    if keys is None and (scope != "admin" or admin_key is None):
+        caller = ANYBODY
+    else:
+        caller = _holder(token_of(request), keys, admin_key)
     if not caller.may(scope):
         raise ScopeMissing(scope)
     return caller
+
+
+def _holder(token: str, keys: KeyFile | None, admin_key: SecretStr | None) -> Caller:
+    """Of the key in the settings, else of one in the file. Raises KeyRefused or KeysInvalid."""
+    if admin_key is not None and hmac.compare_digest(token.encode(), admin_key.get_secret_value().encode()):
+        return OPERATOR
+    if keys is None:
+        raise KeyRefused("this needs the admin key")
+    return keys.caller(token)
 
 
 def token_of(request: Request) -> str:

@@ -99,6 +99,12 @@ class Settings(BaseModel):
     host_memory_bytes: int = Field(
         default=2 << 30, ge=0, description="Experts kept in host memory, least used out first."
     )
+    require_signature: bool = Field(default=False, description="Refuse experts that no trusted key has signed.")
+    trusted_keys: Path | None = Field(default=None, description="A .pub file of a signer, or a directory of them.")
+    admin_key: SecretStr | None = Field(
+        default=None, min_length=16, description="What /admin asks for; without one there is no /admin."
+    )
+
     max_body_bytes: int = Field(default=1 << 20, ge=1024, description="Longest request body; a longer one gets a 413.")
     max_header_bytes: int = Field(
         default=16 << 10, ge=1024, le=1 << 20, description="Longest head of a request; a longer one gets a 431."
@@ -121,6 +127,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "server": ("host", "port", "insecure_bind", "drain_seconds", "client_seconds", "max_connections"),
     "security": (
         "keys_file",
+        "admin_key",
         "allowed_hosts",
         "cors_origins",
         "max_concurrent_per_key",
@@ -129,7 +136,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     ),
     "model": ("base", "revision", "device", "quantization", "kv_dtype", "memory", "threads", "cache_dir"),
     "engine": ("slots", "max_batch", "max_context", "max_queue", "deadline_seconds"),
-    "store": ("experts", "host_memory_bytes"),
+    "store": ("experts", "host_memory_bytes", "require_signature", "trusted_keys"),
     "logs": ("log_level", "log_format", "otel"),
     "client": ("api_key",),
 }
@@ -169,3 +176,9 @@ def _faults(error: ValidationError, given: dict[str, Given]) -> str:
         name = str(fault["loc"][0])
         lines.append(f"{SECTION_OF.get(name, '?')}.{name} ({given[name].origin}): {fault['msg']}")
     return "\n".join(lines)
+
+
+def local_url(settings: Settings) -> str:
+    """Where a client on this machine reaches the server."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
+    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"

@@ -27,7 +27,7 @@ from adapters_store.store import AdapterStore
 from engine.errors import EngineOverloaded, EngineStopped, PromptTooLong
 from engine.request import FinishReason, GenerationRequest, Timings, TokenEvent
 from engine.stats import EngineStats
-from router.pipeline import Router
+from server.live_router import LiveRouter
 from server.services import Services, TokenizerDoor
 
 FINGERPRINT = "sha256:" + "0" * 64
@@ -76,8 +76,11 @@ class FakeMatcher:
     def allows(self, token_id: int) -> bool:
         return token_id >= 0
 
-    def first_allowed(self, token_ids: Sequence[int]) -> int | None:
-        return next(iter(token_ids), None)
+    def allows_each(self, token_ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+        return token_ids >= 0
+
+    def hot_mask(self) -> NDArray[np.bool_] | None:
+        return None
 
     def mask(self) -> NDArray[np.bool_]:
         return np.ones(256, np.bool_)
@@ -282,7 +285,9 @@ def write_expert(
         reference = GrammarRef(library=grammar)
     files = {
         "adapter_config.json": json.dumps({"peft_type": "LORA", "r": 2}).encode(),
-        "adapter_model.safetensors": save({"layer.lora_A.weight": torch.ones(2, 2)}),
+        "adapter_model.safetensors": save(
+            {"layer.lora_A.weight": torch.ones(2, 2), "layer.lora_B.weight": torch.ones(2, 2)}
+        ),
     }
     if grammar_text is not None:
         reference = GrammarRef(file="grammar.gbnf")
@@ -307,5 +312,5 @@ def make_services(root: Path, engine: FakeEngine | None = None, tokenizer: Token
     root.mkdir(exist_ok=True)
     store = AdapterStore(root, 1 << 20)
     engine = engine or FakeEngine()
-    manifests = [manifest for manifest in store.list() if manifest.base == engine.fingerprint]
-    return Services("tiny", engine, tokenizer or ByteTokenizer(), store, Router(manifests), FakeCompiler())
+    router = LiveRouter(store, engine.fingerprint)
+    return Services("tiny", engine, tokenizer or ByteTokenizer(), store, router, FakeCompiler())

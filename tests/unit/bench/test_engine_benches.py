@@ -43,7 +43,7 @@ def test_mixed_measures_ours_and_llama_and_says_what_was_not_run(run: Any, fake_
 
 def test_decode_compares_quantizations_and_both_tools(run: Any, fake_llama: Path) -> None:
     tools = ("--llama-bench", fake_llama, "--llama-batched-bench", fake_llama)
-    found = run(decode, "--quantization", "int8,fp32", "--context", 8, "--batch-context", 16, "--output", 8, *tools)
+    found = run(decode, "--quantization", "int8,fp32", "--context", 8, "--batch-context", 16, "--output", 96, *tools)
     names = [(row["section"], row["name"]) for row in found["rows"]]
     assert names[:3] == [
         (0, "ours int8: one stream"),

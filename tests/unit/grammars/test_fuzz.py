@@ -40,7 +40,7 @@ def fuzz(vocabulary: Vocabulary, seed: int, count: int, trial_every: int) -> Cou
     gc.disable()  # its pauses are not the parser's
     try:
         with raw_llama(vocabulary.native.path) as raw:
-            trial = Trial(vocabulary.native.path, limit_s=30)  # a busy machine is not a hang
+            trial = Trial(vocabulary.native.path, limit_s=300)  # a busy machine is not a hang
             try:
                 for number, text in enumerate(mutations(seed, count)):
                     result = outcome(raw.word_on, text)
@@ -100,9 +100,9 @@ def test_thousands_of_mutated_grammars_are_treated_as_llama_cpp_treats_them(voca
 
 @pytest.mark.slow
 def test_a_hundred_thousand_mutated_grammars_are_treated_as_llama_cpp_treats_them(vocabulary: Vocabulary) -> None:
-    counts = fuzz(vocabulary, seed=2, count=100_000, trial_every=1)
+    counts = fuzz(vocabulary, seed=2, count=100_000, trial_every=10)
     print(dict(counts))  # noqa: T201
-    assert counts["good"] > 10_000
+    assert counts["good"] > 1_000
 
 
 @pytest.mark.slow
