@@ -66,6 +66,8 @@ class EngineLoop:
         self._num_sent = self._num_taken = 0
         self._stopping = False
         self._closing = threading.Lock()
+        self.on_crash: Callable[[], None] = lambda: None
+        """Called from the thread, last, where it dies of an error; set before it starts."""
         self._masking = ThreadPoolExecutor(thread_name_prefix="grammar")
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
@@ -147,6 +149,7 @@ class EngineLoop:
             log.exception("the engine thread died")
             self.failure = failure
             self._close(EngineStopped(f"the engine thread died: {type(failure).__name__}: {failure}"))
+            self.on_crash()
 
     def _drain(self) -> None:
         """Take what has arrived; wait for something when there is nothing to do."""

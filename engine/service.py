@@ -92,10 +92,8 @@ class Engine:
         files = forms.files()
         self._files = LoweredFiles(files, self._times) if files else None
         self._host = HostTier(forms, config.adapter_cache_bytes, self._files, self._times)
-        blocks = BlockPool(kv_blocks, config.block_size)
-        self._loop = EngineLoop(
-            Scheduler(config, blocks, shape.vocab_size, shape.eos_ids), Runner(config, model), self._times
-        )
+        self._model, self._kv_blocks = model, kv_blocks
+        self._loop = self._new_loop()
         self._ids = itertools.count(1)
 
     @classmethod
@@ -111,8 +109,25 @@ class Engine:
         give_back()
         return cls(config, shape, model, base_fingerprint(config.base), config.kv_blocks)
 
-    def start(self) -> None:
+    def start(self, on_crash: Callable[[], None] = lambda: None) -> None:
+        """`on_crash` is called from the engine thread when it has died of an error and has failed all requests."""
+        self._loop.on_crash = on_crash
         self._loop.start()
+
+    def restart(self) -> None:
+        """After a crash: a new thread, with an empty queue, cache and slots, over the same weights."""
+        dead = self._loop
+        dead.stop()
+        self._loop = self._new_loop()
+        self.start(dead.on_crash)
+
+    async def warm_up(self) -> None:
+        """A short request through the whole engine: what happens only once happens now. Raises what ends a request."""
+        request = GenerationRequest(
+            "warm-up", (0, 0), (), SamplingParams(max_tokens=2, ignore_eos=True), salt="warm-up"
+        )
+        async for _ in await self.submit(request):
+            pass
 
     def stop(self) -> None:
         self._loop.stop()
@@ -135,6 +150,11 @@ class Engine:
     @property
     def num_logits(self) -> int:
         return self.shape.vocab_size
+
+    @property
+    def max_context(self) -> int:
+        """Positions of one request, prompt and answer."""
+        return self.config.max_context
 
     @property
     def budget(self) -> Budget:
@@ -196,6 +216,11 @@ class Engine:
                 request.matcher.close()
             raise
         return generation
+
+    def _new_loop(self) -> EngineLoop:
+        blocks = BlockPool(self._kv_blocks, self.config.block_size)
+        scheduler = Scheduler(self.config, blocks, self.shape.vocab_size, self.shape.eos_ids)
+        return EngineLoop(scheduler, Runner(self.config, self._model), self._times)
 
     def _sequence(
         self, request: GenerationRequest, deltas: tuple[Delta, ...], weights: list[float], submitted: float

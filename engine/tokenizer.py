@@ -11,6 +11,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from engine.model.config import read_config
 
 REPLACEMENT = "\ufffd"
+MAX_SHRINKING = 4
+"""How many times fewer bytes a text may have once it is normalized; NFC leaves at least a third."""
 
 
 class Tokenizer:
@@ -20,6 +22,8 @@ class Tokenizer:
         self.hf, self.eos_ids = hf, eos_ids
         added = sorted((re.escape(str(token)) for token in hf.get_added_vocab()), key=len, reverse=True)
         self._added = re.compile(f"(?=({'|'.join(added) or '(?!)'}))")
+        self.max_token_bytes = _max_token_bytes(hf)
+        """No token stands for more bytes of UTF-8 of a text than this."""
 
     @classmethod
     def load(cls, directory: Path) -> "Tokenizer":
@@ -63,6 +67,13 @@ class Tokenizer:
 
     def decoder(self) -> "IncrementalDecoder":
         return IncrementalDecoder(self.hf)
+
+
+def _max_token_bytes(hf: PreTrainedTokenizerBase) -> int:
+    """From above: the vocabulary writes a byte as a character, which may itself be two bytes."""
+    added = hf.get_added_vocab()
+    longest = max((len(token.encode()) for token in hf.get_vocab() if token not in added), default=1)
+    return longest * (MAX_SHRINKING if hf.backend_tokenizer.normalizer is not None else 1)
 
 
 class IncrementalDecoder:

@@ -28,7 +28,9 @@ from engine.request import ExpertUse, GenerationRequest, SamplingParams, TokenMa
 from grammars import library, spec
 from grammars.errors import GrammarInvalid
 from router.decision import ExpertScore, RouteDecision, RouteQuery, in_eighths
+from server.bounds import check_length, permitted, within
 from server.errors import ExpertRepeated
+from server.keys import ANYBODY, Caller
 from server.schemas import (
     ChoiceGrammar,
     ExpertUsed,
@@ -69,19 +71,21 @@ class Running:
             self.tokens.cancel()
 
 
-async def begin(services: Services, body: GenerateRequest) -> Running:
-    """Steps 1 to 5. Raises what the rooms raise; nothing stays held then."""
-    try:
-        return await _begin(services, body)
-    except PackageInvalid:  # perhaps replaced after it was fetched, before the engine had its weights: then the new one
-        return await _begin(services, body)
+async def begin(services: Services, body: GenerateRequest, caller: Caller = ANYBODY) -> Running:
+    """Steps 1 to 5. Raises what the rooms raise, ExpertForbidden and DeadlineExceeded; nothing stays held then."""
+    async with within(body.timeout):
+        try:
+            return await _begin(services, body, caller)
+        except PackageInvalid:  # perhaps replaced after it was fetched, before the engine had its weights
+            return await _begin(services, body, caller)
 
 
-async def _begin(services: Services, body: GenerateRequest) -> Running:
+async def _begin(services: Services, body: GenerateRequest, caller: Caller) -> Running:
     services.engine.check_capacity()
     await services.router.refresh()
     started = time.perf_counter()
-    decision = await asyncio.to_thread(choose_experts, services, body)
+    check_length(services, body)
+    decision = permitted(await asyncio.to_thread(choose_experts, services, body, caller.experts), caller)
     route_ms = (time.perf_counter() - started) * 1e3
     with ExitStack() as leases:
         experts = await fetch_experts(services, decision, leases)
@@ -89,7 +93,9 @@ async def _begin(services: Services, body: GenerateRequest) -> Running:
         matcher = await compile_grammar(services, body, experts)
         request_id = f"gen-{uuid4().hex}"
         sampling = sampling_for(body, experts)
-        tokens = await services.engine.submit(GenerationRequest(request_id, prompt_ids, experts, sampling, matcher))
+        left = None if body.timeout is None else round(body.timeout - (time.perf_counter() - started), 3)
+        request = GenerationRequest(request_id, prompt_ids, experts, sampling, matcher, left, caller.id)
+        tokens = await services.engine.submit(request)
         if services.prefetcher is not None:
             services.prefetcher.follow(decision)
         return Running(
@@ -115,10 +121,11 @@ async def answer(running: Running) -> AsyncIterator[str | Reply]:
             yield part
 
 
-def choose_experts(services: Services, body: GenerateRequest) -> RouteDecision:
-    """The client's own choice, else the router's, its weights rounded so that mixtures recur."""
+def choose_experts(services: Services, body: GenerateRequest, allowed: frozenset[str] | None = None) -> RouteDecision:
+    """The client's own choice, else the router's among those allowed (None: all), its weights rounded so that
+    mixtures recur."""
     if body.experts == "auto":
-        decision = services.router.route(RouteQuery(body.user_text, body.max_experts))
+        decision = services.router.route(RouteQuery(body.user_text, body.max_experts, allowed))
         experts = tuple(replace(expert, weight=in_eighths(expert.weight)) for expert in decision.experts)
         return replace(decision, experts=experts)
     chosen = tuple(

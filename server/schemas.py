@@ -158,6 +158,9 @@ class GenerateRequest(Wire):
     seed: int | None = Field(default=None, ge=0, le=2**63 - 1)
     stop: StopString | Annotated[list[StopString], Field(max_length=8)] = Field(default_factory=list)
     stream: bool = False
+    timeout: float | None = Field(
+        default=None, gt=0, le=86_400, description="Seconds after which the request is ended with a 504."
+    )
 
     @field_validator("experts")
     @classmethod

@@ -29,7 +29,7 @@ from engine.request import FinishReason, GenerationRequest, Timings, TokenEvent
 from engine.stats import EngineStats
 from engine.tier_stats import Histogram, TierStats
 from server.live_router import LiveRouter
-from server.services import Services
+from server.services import Services, TokenizerDoor
 
 FINGERPRINT = "sha256:" + "0" * 64
 OTHER_FINGERPRINT = "sha256:" + "f" * 64
@@ -44,6 +44,8 @@ def echo(prompt: str, experts: tuple[str, ...]) -> str:
 
 class ByteTokenizer:
     """A token is a byte of UTF-8. A conversation is its contents, one per line."""
+
+    max_token_bytes = 1
 
     def encode_chat(self, messages: Sequence[tuple[str, str]]) -> tuple[int, ...]:
         return tuple("\n".join(content for _, content in messages).encode())
@@ -137,6 +139,7 @@ class FakeGeneration:
         self.num_prompt_tokens, self.num_cached_tokens = len(request.prompt_ids), 0
         self.is_cancelled = False
         self.num_given = 0
+        self.error: Exception | None = None
 
     def timings(self) -> Timings:
         return self._engine.timings_of(self._request)
@@ -161,15 +164,15 @@ class FakeGeneration:
 
     async def _step(self) -> None:
         """Until the engine lets the next token go, or this request is cancelled."""
-        if self._engine.error is not None:
-            raise self._engine.error
+        if error := self.error or self._engine.error:
+            raise error
         await asyncio.sleep(0)
         waits = {asyncio.ensure_future(event.wait()) for event in (self._engine.flowing, self._cancelled)}
         _, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for wait in pending:
             wait.cancel()
-        if self._engine.error is not None:
-            raise self._engine.error
+        if error := self.error or self._engine.error:
+            raise error
 
 
 class FakeEngine:
@@ -181,6 +184,7 @@ class FakeEngine:
         self.quantization = "fp32"
         self.max_queue = max_queue
         self.max_prompt = max_prompt
+        self.max_context = 1 << 20
         self.rule = rule
         self.flowing = asyncio.Event()
         self.flowing.set()
@@ -190,6 +194,8 @@ class FakeEngine:
         self.wishes: list[str] = []
         self.num_running = 0
         self.num_queued = 0
+        self.num_restarts = 0
+        self.num_warm_ups = 0
         self.error: Exception | None = None
         self._is_running = False
 
@@ -197,8 +203,18 @@ class FakeEngine:
     def is_healthy(self) -> bool:
         return self._is_running and self.error is None
 
-    def start(self) -> None:
+    def start(self, on_crash: Callable[[], None] = lambda: None) -> None:
         self._is_running = True
+        self._on_crash = on_crash
+
+    def restart(self) -> None:
+        self.num_restarts += 1
+        self.error = None
+
+    async def warm_up(self) -> None:
+        self.num_warm_ups += 1
+        if self.error is not None:
+            raise self.error
 
     def stop(self) -> None:
         self._is_running = False
@@ -206,7 +222,14 @@ class FakeEngine:
     def die(self) -> None:
         """What a crash of the engine's thread looks like from outside."""
         self.error = EngineStopped("the engine's thread has died")
+        for generation in self.generations:
+            generation.error = self.error
         self.flowing.set()
+
+    def crash(self) -> None:
+        """`die`, and the word to whoever would start it again."""
+        self.die()
+        self._on_crash()
 
     def check_capacity(self) -> None:
         if self.num_queued >= self.max_queue:
@@ -218,7 +241,8 @@ class FakeEngine:
         if len(request.prompt_ids) > self.max_prompt:
             raise PromptTooLong(len(request.prompt_ids), self.max_prompt)
         names = tuple(use.adapter.manifest.name for use in request.experts)
-        answer = self.rule(bytes(request.prompt_ids).decode(), names).encode()
+        prompt = bytes(request.prompt_ids).decode() if max(request.prompt_ids) < 256 else ""
+        answer = self.rule(prompt, names).encode()
         generation = FakeGeneration(self, request, answer)
         self.requests.append(request)
         self.generations.append(generation)
@@ -294,9 +318,10 @@ def write_expert(
     return write_package(root / name, manifest, files)
 
 
-def make_services(root: Path, engine: FakeEngine | None = None) -> Services:
+def make_services(root: Path, engine: FakeEngine | None = None, tokenizer: TokenizerDoor | None = None) -> Services:
     """A server's rooms over the experts in `root`: the store and the router are the real ones."""
     root.mkdir(exist_ok=True)
     store = AdapterStore(root, 1 << 20)
     engine = engine or FakeEngine()
-    return Services("tiny", engine, ByteTokenizer(), store, LiveRouter(store, engine.fingerprint), FakeCompiler())
+    router = LiveRouter(store, engine.fingerprint)
+    return Services("tiny", engine, tokenizer or ByteTokenizer(), store, router, FakeCompiler())
