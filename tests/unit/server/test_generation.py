@@ -14,9 +14,9 @@ from engine.errors import AdapterIncompatible, EngineOverloaded, PromptTooLong
 from engine.request import FinishReason, SamplingParams
 from grammars import library
 from grammars.errors import GrammarUnknown
-from router.decision import ExpertScore, RouteDecision, RouteQuery
+from router.decision import ExpertScore, RouteDecision, RouteQuery, in_eighths
 from router.pipeline import Router
-from server.generation import Running, answer, begin, choose_experts, in_eighths
+from server.generation import Running, answer, begin, choose_experts
 from server.schemas import ExpertChoice, GenerateRequest, Reply
 from server.services import Services
 from tests.fakes import FakeCompiler, FakeEngine, FakeMatcher, make_services
