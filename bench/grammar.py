@@ -1,110 +1,170 @@
-"""What does a grammar cost per token: verifying the one that was drawn, or masking the whole vocabulary?
+"""What does a grammar cost per token? `python -m bench.grammar [models/nano | FILE.gguf] [--no-streams]`
 
-    python -m bench.grammar [models/nano | FILE.gguf]
-
-Walks a sentence of every library grammar and measures at each step, on one thread. Knows the grammars room
-only.
+Replays valid documents on one thread. At each step the document's next token has probability 0.9, 0.5 or 0.1 and the
+rest of the vocabulary a Zipf tail; whatever is drawn, the document's token is accepted. Ours is the time of drawing
+under the grammar, accepting and asking for the end, less that of drawing one token of all without any truncation, which
+is the least that sampling takes. The first replay begins with a grammar that was just compiled; masks that it makes are
+there for the later ones, and are nearly all there in the hot ones. Peers, on the same grammar text: the mask, applied
+to the logits, and the token accepted. All of this is the thread's own CPU time, so that other work on the machine is
+not counted. Then ten streams on the embedded base, with a grammar and without in turn.
 """
 
+import argparse
 import json
-import sys
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
-from time import perf_counter
-from typing import Final, NamedTuple
+from time import thread_time
+from typing import Final
 
-from transformers import AutoTokenizer
+import numpy as np
+import torch
+from torch import Tensor
 
-from grammars import library
-from grammars.compiler import GrammarCompiler
-from grammars.native import NativeVocab
-from grammars.vocabulary import Vocabulary, vocabulary_for
+from bench import grammar_streams
+from bench.grammar_load import Document, ZipfLogits, documents, open_vocabulary, schema_document, tokens_of
+from bench.grammar_peers import Refused, peers, step_seconds
+from bench.report import NOT_RUN, processor
+from engine.request import SamplingParams
+from engine.sampler import sample_batch
+from engine.sequence import Sequence
+from grammars.compiler import CompiledGrammar, GrammarCompiler
+from grammars.matcher import Matcher
+from grammars.vocabulary import Vocabulary
 
-SENTENCES: Final = {
-    "cypher": "MATCH (a:Person {name: 'Porto'})-[:ACTED_IN]->(b:Movie) RETURN b.title;",
-    "date": "2024-02-29",
-    "json": '{"name": "Maria Santos", "age": 31, "tags": ["new", null]}',
-    "labels": "technical",
-    "quantity": "12.5 mm",
-    "sentence": "Could you please review the report as soon as possible?",
-    "sql": "SELECT city, AVG(age) FROM singers WHERE age > 30 GROUP BY city ORDER BY city DESC LIMIT 3;",
-    "typescript": "interface Person {\n  name: string;\n  age?: number;\n}",
-}
-
-
-class Costs(NamedTuple):
-    """One grammar's figures; the lists have one entry per token of its sentence."""
-
-    compile_ms: float
-    matcher_us: float
-    verify_us: list[float]
-    must_stop_us: list[float]
-    mask_ms: list[float]
+QWEN: Final = Path("../shared/data/qwen-vocab/qwen3-vocab-patched.gguf")
+NANO: Final = Path("models/nano")
+SHARES: Final = (0.9, 0.5, 0.1)
+MODES: Final = {"greedy": SamplingParams(), "top-p 0.9": SamplingParams(temperature=1.0, top_p=0.9)}
+LATER: Final = range(1, 6)
+HOT: Final = range(40, 46)
+"""The numbers of those replays; the first is 0."""
+NUM_COMPILED: Final = 40
 
 
-def open_vocabulary(source: Path) -> Vocabulary:
-    if source.suffix == ".gguf":
-        native = NativeVocab(source)
-        return Vocabulary(native, native.num_tokens, (native.end_id,), frozenset())
-    tokenizer = AutoTokenizer.from_pretrained(source)
-    config = json.loads((source / "config.json").read_text(encoding="utf-8"))
-    with tempfile.TemporaryDirectory() as folder:
-        return vocabulary_for(tokenizer, config["vocab_size"], (tokenizer.eos_token_id,), Path(folder))
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Microseconds per token."""
+
+    document: str
+    what: str
+    p50: float
+    p99: float
+    note: str = ""
+
+    @classmethod
+    def of(cls, document: str, what: str, seconds: list[float], note: str = "") -> "Cost":
+        p50, p99 = np.percentile(np.array(seconds) * 1e6, [50, 99]).tolist()
+        return cls(document, what, p50, p99, note)
 
 
-def tokens_of(vocabulary: Vocabulary, text: str) -> Iterator[int]:
-    """The longest token at every place, which is near enough to the tokenizer's own choice."""
-    ids = {piece: token_id for token_id, piece in vocabulary.native.text_pieces().items()}
-    rest = text.encode()
-    while rest:
-        piece = next(rest[:end] for end in range(len(rest), 0, -1) if rest[:end] in ids)
-        yield ids[piece]
-        rest = rest[len(piece) :]
+def our_costs(vocabulary: Vocabulary, document: Document) -> Iterator[Cost]:
+    tokens = list(tokens_of(vocabulary, document.text))
+    for mode, params in MODES.items():
+        for share in SHARES:
+            logits = ZipfLogits(vocabulary.num_logits, share)
+            compiled = GrammarCompiler(vocabulary).compile(document.gbnf)
+            replays = [_replay(compiled, tokens, logits, params, seed) for seed in range(HOT.stop)]
+            what, free = f"ours, {mode}, p = {share}", median(plain for _, plain in replays)
+            for name, some in (("first replay", range(1)), ("later", LATER), ("hot", HOT)):
+                costs = [seconds for number in some for seconds in replays[number][0]]
+                yield Cost.of(document.name, f"{what}, {name}", costs, f"a free draw: {free * 1e6:.0f}")
 
 
-def seconds(call: Callable[[], object], repeats: int = 20) -> float:
-    """The best of several calls: other work on the machine only ever adds."""
-    best = float("inf")
-    for _ in range(repeats):
-        started = perf_counter()
-        call()
-        best = min(best, perf_counter() - started)
-    return best
-
-
-def measure(vocabulary: Vocabulary, name: str) -> Costs:
-    gbnf = library.text(name)
-    compile_ms = seconds(lambda: GrammarCompiler(vocabulary).compile(gbnf)) * 1e3
-    compiled = GrammarCompiler(vocabulary).compile(gbnf)
-    costs = Costs(compile_ms, seconds(compiled.matcher) * 1e6, [], [], [])
+def _replay(
+    compiled: CompiledGrammar, tokens: list[int], logits: ZipfLogits, params: SamplingParams, seed: int
+) -> tuple[list[float], float]:
+    """Seconds of each step beyond a free draw from the same logits, timed before it and after; and of a free draw."""
     matcher = compiled.matcher()
-    for token_id in tokens_of(vocabulary, SENTENCES[name]):
-        costs.verify_us.append(seconds(partial(matcher.allows, token_id)) * 1e6)
-        costs.mask_ms.append(seconds(matcher.mask, 3) * 1e3)
-        matcher.accept(token_id)
-        costs.must_stop_us.append(seconds(lambda: matcher.must_stop) * 1e6)
+    free_params = SamplingParams(temperature=params.temperature, seed=seed)
+    own_params = SamplingParams(temperature=params.temperature, top_p=params.top_p, seed=seed)
+    output: list[int] = []
+    held = Sequence(1, (0,), (), own_params, matcher, len(tokens) + 2, output_ids=output)
+    free = Sequence(2, (0,), (), free_params, None, len(tokens) + 2, output_ids=output)
+    beyond: list[float] = []
+    plain: list[float] = []
+    for token in tokens:
+        row = logits.before(token)
+        before = _seconds(partial(sample_batch, row, [free]))
+        taken = _seconds(partial(_step, row, held, matcher, token))
+        plain.append((before + _seconds(partial(sample_batch, row, [free]))) / 2)
+        beyond.append(taken - plain[-1])
+        output.append(token)
     matcher.close()
+    return beyond, median(plain)
+
+
+def _step(row: Tensor, held: Sequence, matcher: Matcher, token: int) -> None:
+    """What the engine does with a row, but for which token it accepts."""
+    sample_batch(row, [held])
+    matcher.accept(token)
+    if matcher.must_stop:
+        held.matcher = None
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    started = thread_time()
+    call()
+    return thread_time() - started
+
+
+def peer_costs(vocabulary: Vocabulary, document: Document) -> Iterator[Cost]:
+    tokens = list(tokens_of(vocabulary, document.text))
+    installed, missing = peers(vocabulary)
+    for peer in installed:
+        logits = torch.zeros(1, vocabulary.num_logits)
+        try:
+            yield Cost.of(document.name, peer.name, step_seconds(peer, document.gbnf, tokens, logits))
+        except Refused as fault:
+            yield Cost(document.name, peer.name, 0, 0, f"{NOT_RUN}: {fault}")
+    for name in missing:
+        yield Cost(document.name, name, 0, 0, f"{NOT_RUN}: not installed")
+
+
+def compile_cost(vocabulary: Vocabulary, document: Document) -> Cost:
+    seconds = [_seconds(lambda: GrammarCompiler(vocabulary).compile(document.gbnf)) for _ in range(NUM_COMPILED)]
+    return Cost.of(document.name, "compiling", seconds)
+
+
+def markdown(costs: list[Cost]) -> str:
+    lines = ["| document | | p50 µs | p99 µs | |", "|---|---|---|---|---|"]
+    for cost in costs:
+        figures = f"{cost.p50:,.0f} | {cost.p99:,.0f}" if cost.p99 else " | "
+        lines.append(f"| {cost.document} | {cost.what} | {figures} | {cost.note} |")
+    return "\n".join(lines)
+
+
+def measure(vocabulary: Vocabulary) -> list[Cost]:
+    costs = [compile_cost(vocabulary, document) for document in (*documents(), schema_document(10))]
+    for document in documents():
+        costs += our_costs(vocabulary, document)
+        costs += peer_costs(vocabulary, document)
     return costs
 
 
-def main(arguments: list[str]) -> None:
-    source = Path(arguments[0] if arguments else "models/nano")
-    vocabulary = open_vocabulary(source)
-    print(f"{source.name}: {vocabulary.num_logits} logits, {len(vocabulary.text_ids)} text tokens")
-    print(f"{'':11}{'compile':>10}{'matcher':>10}{'verify one':>16}{'must_stop':>16}{'full mask':>16}")
-    print(f"{'':11}{'ms':>10}{'µs':>10}{'µs (worst)':>16}{'µs (worst)':>16}{'ms (worst)':>16}")
-    for name in library.names():
-        costs = measure(vocabulary, name)
-        spread = "".join(
-            f"{f'{median(values):.1f} ({max(values):.1f})':>16}"
-            for values in (costs.verify_us, costs.must_stop_us, costs.mask_ms)
-        )
-        print(f"{name:11}{costs.compile_ms:10.2f}{costs.matcher_us:10.1f}{spread}")
+def record(source: Path, costs: list[Cost], streams: Mapping[str, list[float]]) -> str:
+    rows = [asdict(cost) for cost in costs]
+    settings = {"vocabulary": source.name, "replays": HOT.stop, "processor": processor()}
+    return json.dumps({"bench": "grammar", "unit": "µs", "settings": settings, "rows": rows, "streams": streams})
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", type=Path, nargs="?", default=QWEN if QWEN.exists() else NANO)
+    parser.add_argument("--no-streams", action="store_true", help="leave the ten streams out")
+    args = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    vocabulary = open_vocabulary(args.source)
+    print(f"{args.source.name}: {vocabulary.num_logits} logits, {len(vocabulary.text_ids)} text tokens\n")
+    costs = measure(vocabulary)
     vocabulary.close()
+    streams = {} if args.no_streams else grammar_streams.measure(NANO)
+    print(markdown(costs) + "\n")
+    print(grammar_streams.describe(streams))
+    print(record(args.source, costs, streams))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -95,12 +95,12 @@ def draw(weights: Tensor, uniforms: Tensor) -> Tensor:
 
 
 def draw_in_blocks(weights: Tensor, sums: Tensor, uniforms: Tensor) -> Tensor:
-    """The same over weights [rows, vocab] with their `block_sums`."""
+    """The same over weights [rows, vocab] with their `block_sums`, for each uniform [rows, draws]; of that shape."""
     cumulative = sums.double().cumsum(-1)
     block, rest = _invert(cumulative, uniforms * cumulative[:, -1:])
-    members = in_blocks(weights, 0.0).gather(1, block[..., None].expand(-1, -1, BLOCK)).squeeze(1)
-    inside, _ = _invert(members.double().cumsum(-1), rest)
-    return (block * BLOCK + inside).squeeze(-1)
+    members = in_blocks(weights, 0.0).gather(1, block[..., None].expand(-1, -1, BLOCK))
+    inside, _ = _invert(members.double().cumsum(-1), rest[..., None])
+    return block * BLOCK + inside[..., 0]
 
 
 def _invert(cumulative: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -108,7 +108,7 @@ def _invert(cumulative: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
     A target that rounding has moved to the end falls on the last weight above zero.
     """
-    target = torch.minimum(target, torch.nextafter(cumulative[:, -1:], torch.zeros((), dtype=torch.double)))
+    target = torch.minimum(target, torch.nextafter(cumulative[..., -1:], torch.zeros((), dtype=torch.double)))
     index = torch.searchsorted(cumulative, target, right=True)
-    before = cumulative.gather(1, (index - 1).clamp(min=0))
+    before = cumulative.gather(-1, (index - 1).clamp(min=0))
     return index, target - before * (index > 0)

@@ -5,6 +5,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -54,6 +55,7 @@ class EngineLoop:
         self._num_sent = self._num_taken = 0
         self._stopping = False
         self._closing = threading.Lock()
+        self._masking = ThreadPoolExecutor(thread_name_prefix="grammar")
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     def start(self) -> None:
@@ -166,7 +168,8 @@ class EngineLoop:
         tokens: dict[int, int] = {}
         logprobs: dict[int, TokenLogprobs] = {}
         faults: dict[int, EngineError] = {}
-        for sequence, drawn in zip(sequences, sample_batch(logits, sequences, self.scheduler.eos_ids), strict=True):
+        drawn_all = sample_batch(logits, sequences, self.scheduler.eos_ids, self._masking)
+        for sequence, drawn in zip(sequences, drawn_all, strict=True):
             if isinstance(drawn, EngineError):
                 faults[sequence.id] = drawn
                 continue
@@ -201,3 +204,4 @@ class EngineLoop:
                 submit.sequence.matcher.close()
             submit.publish(reason)
         self._live.clear()
+        self._masking.shutdown()

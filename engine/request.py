@@ -1,6 +1,5 @@
 """The engine's vocabulary: what is asked of it and what it says back. Leaf module."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -22,9 +21,13 @@ class TokenMatcher(Protocol):
 
     def allows(self, token_id: int) -> bool: ...
 
-    def first_allowed(self, token_ids: Sequence[int]) -> int | None: ...
+    def allows_each(self, token_ids: NDArray[np.int64]) -> NDArray[np.bool_]: ...
 
-    def mask(self) -> NDArray[np.bool_]: ...
+    def hot_mask(self) -> NDArray[np.bool_] | None:
+        """The mask where it costs microseconds."""
+
+    def mask(self) -> NDArray[np.bool_]:
+        """What `allows` says of every logit; read only. Called from another thread while its owner waits."""
 
     def accept(self, token_id: int) -> None: ...
 

@@ -1,80 +1,89 @@
 """Rows of logits -> one token each, held to the row's grammar: sample, then verify.
 
 What all rows need is done for all of them in a few tensor operations, and each row gets exactly the token that it
-would get alone. The draw follows the masked distribution exactly. Without truncation a refused token is taken out and
-the next drawn from what is left; with top-k, top-p or min-p the grammar's whole mask comes first, since it decides the
-nucleus.
+would get alone. Under a grammar a row is drawn as `constrained` says; the whole masks that a step can not do without
+are made in threads, side by side.
 """
 
 import random
 from collections import defaultdict
 from collections.abc import Collection
 from collections.abc import Sequence as Ordered
-from dataclasses import dataclass
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from engine.draws import BLOCK, Nucleus, argmax, block_sums, draw, draw_in_blocks, keep_head, largest, nucleus, peaks_of
+from engine.constrained import LOWEST_TEMPERATURE, ConstrainedRow, best_allowed, truncates, uniforms
+from engine.draws import Nucleus, argmax, block_sums, draw, draw_in_blocks, keep_head, largest, nucleus, peaks_of
 from engine.errors import EngineError, GrammarDeadEnd, LogitsInvalid
 from engine.request import SamplingParams, TokenLogprobs, TokenMatcher
 from engine.sequence import Sequence
 
-MAX_REDRAWS = 16
-"""Refusals after which the whole mask is cheaper than another draw."""
-GREEDY_SPAN = 64
-"""Candidates verified in one go when drawing greedily."""
 FIRST_CANDIDATES = 128
 """Of a nucleus whose size is not known; enough for nearly every step of a trained model."""
 MORE_CANDIDATES = 32
 """The factor by which they grow where they did not hold the nucleus."""
-LOWEST_TEMPERATURE = 1e-30
-"""Below it float32 overflows, and the draw is greedy long before."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Drawing:
     """A row that is drawn and not greedy: where it lies in the batch, and its own random numbers."""
 
     row: int
     sequence: Sequence
-    draws: random.Random
-    uniform: float
+    best: int
+    seed: str | int
+    uniforms: list[float]
+    """The seed's first numbers: one, or as many as a row under a grammar has proposals."""
 
     @property
     def params(self) -> SamplingParams:
         return self.sequence.sampling
 
 
+@dataclass(frozen=True, slots=True)
+class _Greedy:
+    """A row under a grammar that takes the likeliest allowed token."""
+
+    logits: NDArray[np.float32]
+    best: int
+    matcher: TokenMatcher
+
+    def draw(self, mask: NDArray[np.bool_] | None) -> int | None:
+        return best_allowed(self.logits, self.best, self.matcher, mask)
+
+
+@dataclass(slots=True)
+class _Step:
+    """What is known of a step's rows."""
+
+    results: list[int | EngineError]
+    drawings: list[_Drawing] = field(default_factory=list)
+    constrained: dict[int, _Greedy | ConstrainedRow] = field(default_factory=dict)
+    """By row, what a grammar has to settle."""
+
+
 @torch.inference_mode()
 def sample_batch(
-    logits: Tensor, sequences: Ordered[Sequence], eos_ids: Collection[int] = ()
+    logits: Tensor, sequences: Ordered[Sequence], eos_ids: Collection[int] = (), threads: Executor | None = None
 ) -> list[int | EngineError]:
     """A token for each row of logits fp32 [rows, vocab] on the CPU, which may be changed.
 
-    In the place of a row that cannot go on: GrammarDeadEnd or LogitsInvalid.
+    In the place of a row that cannot go on: GrammarDeadEnd or LogitsInvalid. The threads make whole masks; how many
+    there are changes no token.
     """
     if not sequences:
         return []
     for row, sequence in zip(logits, sequences, strict=True):
         _adjust(row, sequence, eos_ids)
-    peaks = peaks_of(logits)
-    best: list[int] = argmax(logits, peaks).tolist()
-    results: list[int | EngineError] = [*best]
-    drawings: list[_Drawing] = []
-    for row, (sequence, is_finite) in enumerate(zip(sequences, peaks.amax(-1).isfinite().tolist(), strict=True)):
-        try:
-            if not is_finite:
-                raise LogitsInvalid("the model's output is not finite: an expert or the repetition penalty overflows")
-            if sequence.sampling.temperature > 0:
-                drawings.append(_begin(row, logits[row], sequence))
-            elif sequence.matcher:
-                results[row] = _greedy(logits[row], best[row], sequence.matcher)
-        except EngineError as fault:
-            results[row] = fault
-    for row, result in _draw_all(logits, drawings).items():
-        results[row] = result
-    return results
+    step = _begin(logits, sequences)
+    _draw_all(logits, step)
+    _settle(step, threads)
+    return step.results
 
 
 def describe(logits: Tensor, token: int, count: int) -> TokenLogprobs:
@@ -131,71 +140,90 @@ def _adjust(logits: Tensor, sequence: Sequence, eos_ids: Collection[int]) -> Non
     forbid_ends(logits, sequence, eos_ids)
 
 
-def _begin(row: int, logits: Tensor, sequence: Sequence) -> _Drawing:
-    """Under a grammar a row that truncates is masked first; nothing is left to verify then."""
-    if sequence.matcher and _truncates(sequence.sampling):
-        _apply_mask(logits, sequence.matcher)
-    draws = random.Random(_draw_seed(sequence))
-    return _Drawing(row, sequence, draws, draws.random())
+def _begin(logits: Tensor, sequences: Ordered[Sequence]) -> _Step:
+    """Greedy rows are drawn, but for their grammars; faults are in the place of rows that are not finite."""
+    peaks = peaks_of(logits)
+    best: list[int] = argmax(logits, peaks).tolist()
+    step = _Step([*best])
+    for row, (sequence, is_finite) in enumerate(zip(sequences, peaks.amax(-1).isfinite().tolist(), strict=True)):
+        if not is_finite:
+            step.results[row] = LogitsInvalid(
+                "the model's output is not finite: an expert or the repetition penalty overflows"
+            )
+        elif sequence.sampling.temperature > 0:
+            seed = _draw_seed(sequence)
+            numbers = uniforms(seed) if sequence.matcher else [random.Random(seed).random()]
+            step.drawings.append(_Drawing(row, sequence, best[row], seed, numbers))
+        elif sequence.matcher:
+            step.constrained[row] = _Greedy(logits[row].numpy(), best[row], sequence.matcher)
+    return step
 
 
-def _draw_all(logits: Tensor, drawings: list[_Drawing]) -> dict[int, int | EngineError]:
-    """By row, what is drawn from logits that are penalized, and masked where they are truncated."""
-    results: dict[int, int | EngineError] = {}
+def _draw_all(logits: Tensor, step: _Step) -> None:
+    """Draw from logits that are penalized; for rows under a grammar, a first proposal."""
     groups: defaultdict[tuple[bool, int], list[_Drawing]] = defaultdict(list)
-    for drawing in drawings:
+    for drawing in step.drawings:
         top_k = drawing.params.top_k
-        size = (top_k or FIRST_CANDIDATES) if _truncates(drawing.params) else 0
-        groups[top_k > 0, size].append(drawing)
+        is_free = drawing.sequence.matcher or not truncates(drawing.params)
+        groups[(False, 0) if is_free else (top_k > 0, top_k or FIRST_CANDIDATES)].append(drawing)
     while groups:
         (has_top_k, size), members = groups.popitem()
         scaled = _scaled(logits, members)
         if size == 0:
-            results |= _draw_free(logits, scaled, members)
+            _draw_free(logits, scaled, members, step)
             continue
         kept = truncate(scaled, [drawing.params for drawing in members], size)
         tokens = kept.ids.gather(1, draw(kept.weights, _uniforms(members))[:, None])[:, 0].tolist()
         for drawing, token, is_whole in zip(members, tokens, kept.is_whole.tolist(), strict=True):
             if is_whole:
-                results[drawing.row] = token
+                step.results[drawing.row] = token
             else:
                 groups[has_top_k, size * MORE_CANDIDATES].append(drawing)
-    return results
 
 
-def _draw_free(logits: Tensor, scaled: Tensor, members: list[_Drawing]) -> dict[int, int | EngineError]:
-    """Without truncation: one draw for all rows, then each row's grammar has its say."""
+def _draw_free(logits: Tensor, scaled: Tensor, members: list[_Drawing], step: _Step) -> None:
+    """One draw from all tokens for all rows; those under a grammar get proposals, to be verified later."""
     weights = torch.softmax(scaled, -1)
     sums = block_sums(weights)
-    results: dict[int, int | EngineError] = {}
-    for index, token in enumerate(draw_in_blocks(weights, sums, _uniforms(members)).tolist()):
+    for index, proposals in enumerate(draw_in_blocks(weights, sums, _uniforms(members)).tolist()):
         drawing = members[index]
-        results[drawing.row] = token
+        step.results[drawing.row] = proposals[0]
         if matcher := drawing.sequence.matcher:
-            try:
-                own = slice(index, index + 1)
-                results[drawing.row] = _verified(logits, weights[own], sums[own], token, drawing, matcher)
-            except GrammarDeadEnd as fault:
-                results[drawing.row] = fault
-    return results
+            step.constrained[drawing.row] = ConstrainedRow(
+                logits=logits[drawing.row].numpy(),
+                weights=weights[index].numpy(),
+                sums=sums[index].numpy(),
+                best=drawing.best,
+                proposals=proposals,
+                seed=drawing.seed,
+                params=drawing.params,
+                matcher=matcher,
+            )
 
 
-def _verified(
-    logits: Tensor, weights: Tensor, sums: Tensor, token: int, drawing: _Drawing, matcher: TokenMatcher
-) -> int:
-    """The token if the grammar allows it, else draws without replacement, and the whole mask in the end."""
-    for _ in range(MAX_REDRAWS):
-        if matcher.allows(token):
-            return token
-        block = token // BLOCK
-        weights[0, token] = 0
-        sums[0, block] = block_sums(weights[:, block * BLOCK : (block + 1) * BLOCK])[0, 0]
-        if not sums.any():
-            break
-        token = int(draw_in_blocks(weights, sums, _uniform(drawing.draws.random())))
-    _apply_mask(logits[drawing.row], matcher)
-    weights = torch.softmax(_scaled(logits, [drawing]), -1)
-    return int(draw(weights, _uniform(drawing.draws.random())))
+def _settle(step: _Step, threads: Executor | None) -> None:
+    """Let the grammars have their say; rows that hang on a mask are drawn again once all those are there."""
+    hanging = [row for row in step.constrained if not _is_settled(step, row, None)]
+    matchers = [step.constrained[row].matcher for row in hanging]
+    masks = (threads.map if threads and len(matchers) > 1 else map)(_mask_of, matchers)
+    for row, mask in zip(hanging, masks, strict=True):
+        settled = _is_settled(step, row, mask)
+        assert settled, "a row that has its mask hangs on nothing"
+
+
+def _is_settled(step: _Step, row: int, mask: NDArray[np.bool_] | None) -> bool:
+    try:
+        token = step.constrained[row].draw(mask)
+    except GrammarDeadEnd as fault:
+        step.results[row] = fault
+        return True
+    if token is not None:
+        step.results[row] = token
+    return token is not None
+
+
+def _mask_of(matcher: TokenMatcher) -> NDArray[np.bool_]:
+    return matcher.mask()
 
 
 def _scaled(logits: Tensor, members: list[_Drawing]) -> Tensor:
@@ -206,35 +234,13 @@ def _scaled(logits: Tensor, members: list[_Drawing]) -> Tensor:
 
 
 def _uniforms(members: list[_Drawing]) -> Tensor:
-    return torch.tensor([[drawing.uniform] for drawing in members], dtype=torch.double)
+    """[rows, draws]; rows that need fewer draws than others repeat their last."""
+    longest = max(len(drawing.uniforms) for drawing in members)
+    rows = [[*drawing.uniforms, *drawing.uniforms[-1:] * (longest - len(drawing.uniforms))] for drawing in members]
+    return torch.tensor(rows, dtype=torch.double)
 
 
-def _uniform(value: float) -> Tensor:
-    return torch.tensor([[value]], dtype=torch.double)
-
-
-def _truncates(params: SamplingParams) -> bool:
-    return params.top_k > 0 or params.top_p < 1 or params.min_p > 0
-
-
-def _draw_seed(sequence: Sequence) -> str | None:
+def _draw_seed(sequence: Sequence) -> str | int:
     """A draw depends on the seed and its place in the answer alone, so nothing else that runs can change it."""
     seed = sequence.sampling.seed
-    return None if seed is None else f"{seed}/{len(sequence.output_ids)}"
-
-
-def _greedy(logits: Tensor, best: int, matcher: TokenMatcher) -> int:
-    """The likeliest token [vocab] that the grammar allows, `best` being the likeliest: verified in descending order."""
-    if matcher.allows(best):
-        return best
-    values, ids = largest(logits[None], GREEDY_SPAN)
-    if (token := matcher.first_allowed(ids[values > -torch.inf].tolist())) is not None:
-        return token
-    _apply_mask(logits, matcher)
-    return int(logits.argmax())
-
-
-def _apply_mask(logits: Tensor, matcher: TokenMatcher) -> None:
-    logits[~torch.from_numpy(matcher.mask())] = -torch.inf
-    if not (logits > -torch.inf).any():
-        raise GrammarDeadEnd("no token of the vocabulary continues the grammar here")
+    return random.getrandbits(64) if seed is None else f"{seed}/{len(sequence.output_ids)}"

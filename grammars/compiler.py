@@ -11,8 +11,10 @@ from threading import Lock
 
 from grammars.errors import GrammarInvalid, GrammarUntried
 from grammars.gbnf import MAX_BYTES
-from grammars.matcher import Matcher
+from grammars.masks import DEFAULT_BYTES, MaskCache
+from grammars.matcher import Matcher, States
 from grammars.native import Sampler
+from grammars.terminals import named_ids
 from grammars.trial import Trial
 from grammars.vocabulary import Vocabulary
 
@@ -20,14 +22,16 @@ from grammars.vocabulary import Vocabulary
 class CompiledGrammar:
     """An untouched start state. Immutable, so threads may share it; it lives as long as someone holds it."""
 
-    __slots__ = ("_start", "_vocabulary")
+    __slots__ = ("_named_ids", "_start", "_states", "_vocabulary")
 
-    def __init__(self, vocabulary: Vocabulary, start: Sampler) -> None:
+    def __init__(self, vocabulary: Vocabulary, start: Sampler, named_ids: frozenset[int], masks: MaskCache) -> None:
         self._vocabulary = vocabulary
         self._start = start
+        self._named_ids = named_ids
+        self._states = States(masks)
 
     def matcher(self) -> Matcher:
-        return Matcher(self._vocabulary, self._start.clone())
+        return Matcher(self._vocabulary, self._start.clone(), self._named_ids, self._states)
 
 
 _Key = tuple[str, str, int | None]
@@ -37,9 +41,16 @@ _Key = tuple[str, str, int | None]
 class GrammarCompiler:
     """Compiles for one vocabulary; safe to call from several threads, which wait for each other over one text only."""
 
-    def __init__(self, vocabulary: Vocabulary, cache_size: int = 64, trial: Trial | None = None) -> None:
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        cache_size: int = 64,
+        trial: Trial | None = None,
+        mask_cache_bytes: int = DEFAULT_BYTES,
+    ) -> None:
         """Without a trial, strangers' grammars are refused. The compiler closes it."""
         self._vocabulary = vocabulary
+        self._masks = MaskCache(mask_cache_bytes)
         self._cache_size = cache_size
         self._trial = trial
         self._cache: OrderedDict[_Key, CompiledGrammar | GrammarInvalid] = OrderedDict()
@@ -67,7 +78,8 @@ class GrammarCompiler:
             self._trial.close()
 
     def _parsed(self, gbnf: str, root: str) -> CompiledGrammar:
-        return CompiledGrammar(self._vocabulary, Sampler.parse(self._vocabulary.native, gbnf, root))
+        start = Sampler.parse(self._vocabulary.native, gbnf, root)
+        return CompiledGrammar(self._vocabulary, start, named_ids(gbnf, self._vocabulary), self._masks)
 
     def _once(self, key: _Key, make: Callable[[], CompiledGrammar]) -> CompiledGrammar:
         """From the cache, from the thread that makes it just now, or made here outside the lock."""

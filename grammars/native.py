@@ -9,7 +9,7 @@ import ctypes
 import os
 import weakref
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ os.environ.setdefault("GGML_NO_BACKTRACE", "1")
 import llama_cpp
 
 from grammars.errors import GrammarClosed, GrammarInvalid, VocabularyInvalid
+from grammars.native_state import StateReader
 
 _CANDIDATE: Final = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
 _MAX_PIECE_BYTES: Final = 1024
@@ -70,6 +71,17 @@ class NativeVocab:
                 pieces[token_id] = buffer.raw[:size]
         return pieces
 
+    def tokenize(self, text: str) -> list[int]:
+        """The text's tokens, special ones by their spelling; more than two are cut to none."""
+        found = (llama_cpp.llama_token * 2)()
+        raw = text.encode()
+        count = llama_cpp.llama_tokenize(self.pointer, raw, len(raw), found, len(found), False, True)
+        return list(found[: max(count, 0)])
+
+    def is_end(self, token_id: int) -> bool:
+        """llama.cpp takes it for an end of generation; the file's own end id is not the only one."""
+        return bool(llama_cpp.llama_vocab_is_eog(self.pointer, token_id))
+
     def close(self) -> None:
         self._free()
 
@@ -77,14 +89,18 @@ class NativeVocab:
 class Sampler:
     """One state of one grammar in llama.cpp. Not for two threads at once."""
 
-    __slots__ = ("__weakref__", "_batch", "_free", "_one", "_pointer", "_vocab")
+    __slots__ = ("__weakref__", "_batch", "_batch_ref", "_free", "_one", "_pointer", "_reader", "_source", "_vocab")
 
-    def __init__(self, vocab: NativeVocab, pointer: object) -> None:
+    def __init__(self, vocab: NativeVocab, pointer: object, source: tuple[bytes, bytes]) -> None:
+        """`source` is the grammar's text and root."""
         self._vocab = vocab
         self._pointer = pointer
+        self._source = source
         self._free = weakref.finalize(self, llama_cpp.llama_sampler_free, pointer)
         self._one = llama_cpp.llama_token_data(0, 0.0, 0.0)
         self._batch = llama_cpp.llama_token_data_array(ctypes.pointer(self._one), 1, -1, False)
+        self._batch_ref = ctypes.byref(self._batch)
+        self._reader = StateReader.of(_address(pointer), _address(vocab.pointer), *source)
 
     @classmethod
     def parse(cls, vocab: NativeVocab, gbnf: str, root: str) -> "Sampler":
@@ -95,20 +111,26 @@ class Sampler:
         pointer = llama_cpp.llama_sampler_init_grammar(vocab.pointer, gbnf.encode(), root.encode())
         if not pointer:
             raise GrammarInvalid(f"llama.cpp refuses its syntax, a rule, a left recursion or the root {root!r}")
-        return cls(vocab, pointer)
+        return cls(vocab, pointer, (gbnf.encode(), root.encode()))
+
+    @property
+    def reader(self) -> StateReader | None:
+        """Looks into the state; None where this build of llama.cpp can not be read."""
+        self._check_open()
+        return self._reader
 
     def clone(self) -> "Sampler":
         self._check_open()
-        return Sampler(self._vocab, llama_cpp.llama_sampler_clone(self._pointer))
+        return Sampler(self._vocab, llama_cpp.llama_sampler_clone(self._pointer), self._source)
 
     def allows(self, token_id: int) -> bool:
         self._check_open()
         self._one.id = token_id  # type: ignore[assignment]  # ctypes converts on assignment
         self._one.logit = 0.0
-        llama_cpp.llama_sampler_apply(self._pointer, ctypes.byref(self._batch))
+        llama_cpp.llama_sampler_apply(self._pointer, self._batch_ref)
         return bool(self._one.logit == 0.0)  # -inf where forbidden
 
-    def allows_each(self, token_ids: NDArray[np.int32]) -> NDArray[np.bool_]:
+    def allows_each(self, token_ids: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
         self._check_open()
         rows = np.zeros(len(token_ids), _CANDIDATE)
         rows["id"] = token_ids
@@ -129,3 +151,9 @@ class Sampler:
     def _check_open(self) -> None:
         if not (self._free.alive and self._vocab.is_open):
             raise GrammarClosed
+
+
+def _address(pointer: object) -> int:
+    address = ctypes.cast(pointer, ctypes.c_void_p).value  # type: ignore[arg-type]
+    assert address, "llama.cpp gave a pointer that it should not have"
+    return address

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from grammars.errors import VocabularyInvalid
 from grammars.native import NativeVocab
+from grammars.token_table import TokenTable
 
 if TYPE_CHECKING:  # named in signatures only; loading transformers takes seconds
     from tokenizers import Tokenizer
@@ -41,6 +42,7 @@ class Vocabulary:
         self.text_ids: NDArray[np.int32] = np.fromiter(pieces, np.int32)
         self.is_text: NDArray[np.bool_] = np.zeros(num_logits, np.bool_)
         self.is_text[self.text_ids] = True
+        self.table = TokenTable(pieces, num_logits)
         self.opening_ids: NDArray[np.int32] = np.fromiter(_openings(pieces), np.int32)
 
     @classmethod

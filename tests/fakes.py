@@ -74,8 +74,11 @@ class FakeMatcher:
     def allows(self, token_id: int) -> bool:
         return token_id >= 0
 
-    def first_allowed(self, token_ids: Sequence[int]) -> int | None:
-        return next(iter(token_ids), None)
+    def allows_each(self, token_ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+        return token_ids >= 0
+
+    def hot_mask(self) -> NDArray[np.bool_] | None:
+        return None
 
     def mask(self) -> NDArray[np.bool_]:
         return np.ones(256, np.bool_)

@@ -82,7 +82,8 @@ def test_a_draw_is_where_the_cumulative_weight_passes_the_uniform(size: int, see
     target = torch.minimum(uniforms * totals[:, -1:], torch.nextafter(totals[:, -1:], torch.zeros(1).double()))
     expected = [int((row <= limit).sum()) for row, limit in zip(totals, target[:, 0], strict=True)]
     assert draw(weights, uniforms).tolist() == expected
-    assert draw_in_blocks(weights, block_sums(weights), uniforms).tolist() == expected
+    several = draw_in_blocks(weights, block_sums(weights), uniforms.repeat(1, 3))
+    assert several.tolist() == [[index] * 3 for index in expected]
 
 
 @pytest.mark.parametrize("uniform", [0.0, 1.0, 1.0 - 2**-53])

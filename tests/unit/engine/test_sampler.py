@@ -32,8 +32,11 @@ class AllowedSet:
     def allows(self, token_id: int) -> bool:
         return token_id in self.allowed
 
-    def first_allowed(self, token_ids: Ids[int]) -> int | None:
-        return next((token for token in token_ids if token in self.allowed), None)
+    def allows_each(self, token_ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+        return np.array([self.allows(token) for token in token_ids.tolist()], np.bool_)
+
+    def hot_mask(self) -> NDArray[np.bool_] | None:
+        return None
 
     def mask(self) -> NDArray[np.bool_]:
         self.masks += 1
