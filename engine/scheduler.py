@@ -14,7 +14,7 @@ from engine.errors import DeadlineExceeded
 from engine.kv_blocks import BlockPool
 from engine.plan import Row, StepPlan, Upload
 from engine.prefix_hash import extend_hashes
-from engine.request import FinishReason, TokenEvent, TokenLogprobs
+from engine.request import FinishReason, TextPart, TokenEvent, TokenLogprobs
 from engine.sequence import Sequence
 from engine.slots import AdapterSlots
 
@@ -204,18 +204,17 @@ class Scheduler:
         self.num_preemptions += 1
 
     def _advance(self, sequence: Sequence, token: int, logprobs: TokenLogprobs | None, now: float) -> list[TokenEvent]:
-        """Append a drawn token, move the grammar, and end the sequence where it ends."""
+        """Append a drawn token and what follows from it, and end the sequence where it ends."""
         sequence.first_token = sequence.first_token or now
-        if token in self.eos_ids or token in sequence.sampling.stop_ids:
+        is_end = token in self.eos_ids
+        if not sequence.is_thinking and (is_end or token in sequence.sampling.stop_ids):
             return [self._end(sequence, FinishReason.STOP, now)]
-        sequence.output_ids.append(token)
-        if sequence.matcher:
-            sequence.matcher.accept(token)
-        events = [TokenEvent(token, logprobs)]
-        if sequence.matcher and sequence.matcher.must_stop:
-            events.append(self._end(sequence, FinishReason.STOP, now))
-        elif len(sequence.output_ids) >= sequence.sampling.max_tokens or sequence.length >= sequence.max_length:
-            events.append(self._end(sequence, FinishReason.LENGTH, now))
+        events: list[TokenEvent] = []
+        for taken, part in sequence.take(token, is_end):
+            is_drawn = taken == token and not events
+            events.append(TokenEvent(taken, logprobs if is_drawn else None, part))
+            if reason := _append(sequence, taken, part):
+                return [*events, self._end(sequence, reason, now)]
         return events
 
     def _end(self, sequence: Sequence, reason: FinishReason, now: float) -> TokenEvent:
@@ -223,6 +222,17 @@ class Scheduler:
         timings = sequence.timings(now)
         self.drop(sequence)
         return TokenEvent(finish=reason, timings=timings)
+
+
+def _append(sequence: Sequence, token: int, part: TextPart) -> FinishReason | None:
+    """Move the sequence and its grammar by a token; why it ends there, if it does."""
+    sequence.output_ids.append(token)
+    if sequence.matcher and part is TextPart.ANSWER:
+        sequence.matcher.accept(token)
+        if sequence.matcher.must_stop:
+            return FinishReason.STOP
+    is_full = len(sequence.output_ids) >= sequence.sampling.max_tokens or sequence.length >= sequence.max_length
+    return FinishReason.LENGTH if is_full else None
 
 
 def _too_late(sequence: Sequence) -> DeadlineExceeded:

@@ -26,9 +26,10 @@ from server.schemas import (
     Reply,
     Status,
     TextChunk,
+    ThinkingChunk,
 )
 from server.services import Lifecycle, Services
-from server.streaming import DONE, EventStream, cancelling_on_disconnect, event_of
+from server.streaming import DONE, EventStream, Thought, cancelling_on_disconnect, event_of
 
 _ERRORS: dict[int | str, dict[str, object]] = {
     status: {"model": ErrorBody} for status in (400, 404, 413, 429, 500, 503, 504)
@@ -91,9 +92,11 @@ class Routes:
             async for part in answer(running):
                 if isinstance(part, Reply):
                     self._note(part)
-                    yield event_of(part, exclude={"text"})
+                    yield event_of(part, exclude={"text", "thinking"})
                 else:
-                    yield event_of(TextChunk(text=part))
+                    yield event_of(
+                        ThinkingChunk(thinking=part.text) if isinstance(part, Thought) else TextChunk(text=part)
+                    )
             yield DONE
         except Exception as error:
             if fault_of(error).status == 500:
