@@ -16,6 +16,7 @@ from tree_sitter import Language, Parser
 from training.tasks.triage import LABELS
 
 TYPESCRIPT = Parser(Language(tree_sitter_typescript.language_typescript()))
+DECLARATIONS = {"interface_declaration", "type_alias_declaration", "function_declaration", "function_signature"}
 
 
 def is_json(text: str) -> bool:
@@ -52,9 +53,9 @@ def is_cypher(text: str) -> bool:
 
 
 def is_typescript(text: str) -> bool:
-    """One interface and nothing else."""
+    """Declarations and nothing else."""
     root = TYPESCRIPT.parse(text.encode()).root_node
-    return not root.has_error and [node.type for node in root.children] == ["interface_declaration"]
+    return not root.has_error and bool(root.children) and {node.type for node in root.children} <= DECLARATIONS
 
 
 def is_date(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""The command `hotseat`: `serve`, `generate`, `plan`, `experts list`.
+"""The command `hotseat`: `serve`, `generate`, `plan`, `experts list`, `grammar`.
 
 Reads options, prints for people, and leaves all work to the application. An option wins over its `HOTSEAT_`
 variable.
@@ -25,6 +25,7 @@ from engine.errors import EngineError
 from grammars.errors import GrammarError
 from server import log
 from server.app import create_app
+from server.grammar_command import grammar_cli
 from server.plan import plan
 from server.schemas import Reply
 from server.services import Lifecycle, Services, build_services
@@ -36,6 +37,7 @@ _FALLBACK_PROMPT = "Say hello."
 cli = typer.Typer(help="Hotseat: one resident base, many experts.", no_args_is_help=True, add_completion=False)
 experts_cli = typer.Typer(help="The experts on disk.", no_args_is_help=True)
 cli.add_typer(experts_cli, name="experts")
+cli.add_typer(grammar_cli, name="grammar")
 cli.command()(plan)
 
 

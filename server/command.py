@@ -1,12 +1,15 @@
-"""The console script `hotseat`. `plan` is answered without the server, whose import takes seconds; all else goes there.
+"""The console script `hotseat`. `plan` and `grammar` are answered without the server, whose import takes seconds.
 
 The modules are named, not imported: only the one that is needed is loaded.
 """
 
 import importlib
 import sys
+from typing import Final
+
+_WITHOUT_SERVER: Final = {"plan": "server.plan", "grammar": "server.grammar_command"}
 
 
 def main() -> None:
-    module = "server.plan" if sys.argv[1:2] == ["plan"] else "server.__main__"
+    module = _WITHOUT_SERVER.get(sys.argv[1] if len(sys.argv) > 1 else "", "server.__main__")
     importlib.import_module(module).main()

@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 
 from adapters_store.manifest import Manifest
 from grammars import library
+from server import grammar_routes
 from server.errors import error_body, fault_of
 from server.generation import Running, answer, begin
 from server.log import log_event, log_fault
@@ -49,6 +50,7 @@ class Routes:
         api.add_api_route("/health", self.health, methods=["GET"], response_model=Status)
         api.add_api_route("/ready", self.ready, methods=["GET"], response_model=Status)
         api.add_api_route("/metrics", self.metrics, methods=["GET"], response_class=Response)
+        api.include_router(grammar_routes.api())
         return api
 
     async def generate(self, body: GenerateRequest, request: Request) -> Response:

@@ -59,6 +59,13 @@ async def test_the_curl_example_replies_as_shown_but_for_id_and_timings(open_ser
     assert reply == expected
 
 
+def test_the_grammar_command_prints_exactly_what_the_readme_shows() -> None:
+    shown = [(c, o) for c, o in console_examples() if c[:2] == [".venv/bin/hotseat", "grammar"]]
+    assert shown
+    for command, output in shown:
+        assert CliRunner().invoke(cli, command[1:]).stdout.strip() == output
+
+
 async def test_the_grammars_of_the_examples_give_the_answers_that_are_shown(open_server: OpenServer) -> None:
     shown = [(command, output) for command, output in curl_examples() if "|" in command]
     assert len(shown) >= 3

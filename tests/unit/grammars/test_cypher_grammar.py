@@ -66,7 +66,7 @@ def rules_of(cypher: str) -> list[str]:
 
 def assert_reads(cypher: str) -> None:
     rules = rules_of(cypher)
-    assert rules.count("matchSt") == rules.count("returnSt") == 1, cypher
+    assert rules.count("returnSt") == 1, cypher
     forbidden = {"updatingStatement", "standaloneCall", "queryCallSt", "unionSt", "subqueryExist"}
     assert not forbidden & set(rules), cypher
 
@@ -93,6 +93,12 @@ def test_every_answer_of_the_expert_is_a_sentence(grammar: CompiledGrammar, piec
         "MATCH (a:A)-[:R*1..3]->(b) WHERE (a.x >= 1 OR NOT b.y IS NULL) AND a.z <> b.z RETURN count(*);",
         "MATCH (a) WHERE a.x STARTS WITH 'São' OR a.y IN ['x', -1.5] AND NOT (a.z = 'it\\'s' AND a.z < 2) RETURN a;",
         "MATCH (a) RETURN DISTINCT a.x, avg(a.y) AS mean, collect(DISTINCT a) ORDER BY mean DESC, a.x SKIP 10 LIMIT 5;",
+        "MATCH (a:A) OPTIONAL MATCH (a)-[:R]->(b) WHERE b.x = 1 RETURN a, count(DISTINCT b) AS n ORDER BY n;",
+        "MATCH (a) WITH a, count(*) AS n ORDER BY n DESC LIMIT 3 WHERE n > 2 MATCH (a)--(b) RETURN a.x, collect(b.x);",
+        "MATCH (a) WITH DISTINCT a.x AS x, size(a.y) AS s RETURN toLower(x), coalesce(s, 0) ORDER BY toUpper(x);",
+        "UNWIND ['x', 'y'] AS v MATCH (a {x: 'z'}) WHERE a.y = v AND type(a) <> 'R' RETURN v, labels(a), id(a);",
+        "MATCH (a) UNWIND a.tags AS tag RETURN DISTINCT tag SKIP 1;",
+        "MATCH (a) WHERE a.x IN a.tags AND toLower(a.y) CONTAINS 'z' AND a.n < b.n RETURN round(a.n);",
         "MATCH (a {x: ''}) WHERE a.x CONTAINS '// 日本 🙂; DELETE' RETURN min(a.x), max(a.x), sum(a.x);",
     ],
 )
@@ -131,9 +137,16 @@ def test_the_wider_forms_are_sentences_that_end_by_themselves(
         "MATCH (a) WHERE a.x = 'x\ny' RETURN a;",
         'MATCH (a) WHERE a.x = "x" RETURN a;',
         "MATCH (a) WHERE apoc.x(a) RETURN a;",
+        "MATCH (a) WITH a.x MATCH (b) RETURN b;",
+        "MATCH (a) WITH a SET a.x = 1 RETURN a;",
+        "UNWIND [1] AS x CREATE (a {x: 1}) RETURN a;",
+        "UNWIND [1] AS x WHERE x = 1 RETURN x;",
+        "WITH 1 AS x RETURN x;",
         "MATCH (a:`A`) RETURN a;",
-        "MATCH (a) RETURN a",
         "MATCH (a) RETURN a; ",
+        "MATCH (a) RETURN a;;",
+        "OPTIONAL MATCH (a) WITH a",
+        "RETURN 1;",
         "MATCH (a)  RETURN a;",
         "match (a) return a;",
         "MATCH (a) RETURN *;",
@@ -157,13 +170,22 @@ def test_anything_else_is_refused(grammar: CompiledGrammar, pieces: Pieces, cyph
 @given(
     seed=st.integers(0, 2**32),
     prefix=st.sampled_from(
-        ["", "MATCH (a)-[", "MATCH (a {x: ", "MATCH (a) WHERE ", "MATCH (a) WHERE (a.x", "MATCH (a) RETURN "]
+        [
+            "",
+            "MATCH (a)-[",
+            "MATCH (a {x: ",
+            "UNWIND [",
+            "MATCH (a) WITH ",
+            "MATCH (a) WHERE ",
+            "MATCH (a) WHERE (a.x",
+            "MATCH (a) RETURN ",
+        ]
     ),
 )
 def test_a_random_walk_ends_in_a_query_that_reads(
     grammar: CompiledGrammar, vocabulary: Vocabulary, pieces: Pieces, seed: int, prefix: str
 ) -> None:
-    assert_reads(walked(grammar, vocabulary, pieces, seed, prefix, closers=b";')"))
+    assert_reads(walked(grammar, vocabulary, pieces, seed, prefix, closers=b"'};]) R"))
 
 
 def test_every_keyword_let_through_is_harmless_as_a_variable(grammar: CompiledGrammar, pieces: Pieces) -> None:

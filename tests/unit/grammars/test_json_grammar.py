@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from grammars import library
 from grammars.compiler import CompiledGrammar, GrammarCompiler
 from grammars.vocabulary import Vocabulary
-from tests.unit.grammars.walks import feed, is_sentence, shared, spell, text_of, walk
+from tests.unit.grammars.walks import feed, is_sentence, shared, spell, text_of, walk, walked
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 Pieces = dict[int, bytes]
@@ -133,3 +133,47 @@ def test_a_closed_value_ends_by_itself(grammar: CompiledGrammar, pieces: Pieces,
     matcher = grammar.matcher()
     assert feed(matcher, spell(pieces, text.encode()))
     assert matcher.must_stop
+
+
+# White space around the value is all that the suite has and the grammar has not.
+SURROUNDED = {
+    "y_array_with_leading_space.json",
+    "y_array_with_trailing_space.json",
+    "y_number_double_close_to_zero.json",
+    "y_structure_trailing_newline.json",
+    "y_structure_whitespace_array.json",
+}
+
+
+def test_only_white_space_around_the_value_tells_the_grammar_from_the_suite(
+    grammar: CompiledGrammar, pieces: Pieces
+) -> None:
+    refused = {
+        file.name
+        for file in conformance_files("y")
+        if not is_sentence(grammar.matcher(), spell(pieces, file.read_bytes()))
+    }
+    assert refused == SURROUNDED
+
+
+@pytest.mark.parametrize(("name", "kind"), [("json_object", dict), ("json_array", list)])
+def test_a_root_of_one_kind_takes_the_texts_of_that_kind_and_no_others(
+    compiler: GrammarCompiler, pieces: Pieces, name: str, kind: type
+) -> None:
+    narrowed = compiler.compile(library.text(name))
+    for file in conformance_files("y"):
+        text = file.read_bytes().strip()
+        expected = isinstance(json.loads(text), kind)
+        assert is_sentence(narrowed.matcher(), spell(pieces, text)) is expected, file.name
+    for file in conformance_files("n"):
+        assert not is_sentence(narrowed.matcher(), spell(pieces, file.read_bytes()[:2000])), file.name
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_a_random_walk_from_such_a_root_ends_in_that_kind(
+    compiler: GrammarCompiler, vocabulary: Vocabulary, pieces: Pieces, seed: int
+) -> None:
+    for name, kind in (("json_object", dict), ("json_array", list)):
+        grammar = compiler.compile(library.text(name))
+        assert isinstance(json.loads(walked(grammar, vocabulary, pieces, seed, closers=b'"}]:n0')), kind)

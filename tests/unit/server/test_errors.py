@@ -15,7 +15,14 @@ from engine.errors import (
     PromptTooLong,
     TooManyExperts,
 )
-from grammars.errors import GrammarError, GrammarInvalid, GrammarUnknown, GrammarUntried, GrammarViolation
+from grammars.errors import (
+    GrammarError,
+    GrammarInvalid,
+    GrammarUnknown,
+    GrammarUntried,
+    GrammarViolation,
+    SchemaTextInvalid,
+)
 from router.errors import RouterError
 from server.errors import FAULTS, NotReady, error_response, fault_of
 from server.settings import ServerError
@@ -28,6 +35,7 @@ from server.settings import ServerError
         (PackageInvalid("x", "broken"), 503, "expert_broken", "experts"),
         (StoreFull("x", 3, 2, 2), 503, "host_memory_full", "experts"),
         (GrammarUnknown("x", ["json"]), 400, "grammar_unknown", "grammar"),
+        (SchemaTextInvalid(2, "no columns"), 400, "schema_invalid", "grammar"),
         (GrammarInvalid("no root", 2, 5), 400, "grammar_invalid", "grammar"),
         (GrammarUntried("no process"), 503, "grammar_unchecked", "grammar"),
         (GrammarViolation(7), 500, "internal_error", None),
