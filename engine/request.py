@@ -1,5 +1,6 @@
 """The engine's vocabulary: what is asked of it and what it says back. Leaf module."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -32,6 +33,9 @@ class TokenMatcher(TokenConstraint, Protocol):
 
     @property
     def must_stop(self) -> bool: ...
+
+    def forced_tokens(self) -> Sequence[int]:
+        """Tokens that must follow, as the model would spell them; maybe fewer than there are."""
 
     def accept(self, token_id: int) -> None: ...
 

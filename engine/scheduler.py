@@ -5,7 +5,8 @@ A step feeds each as many of them as the budget allows, decoding rows first; a r
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import chain
 from types import MappingProxyType
 
 from engine.admission import WaitingRoom
@@ -17,6 +18,7 @@ from engine.prefix_hash import extend_hashes
 from engine.request import FinishReason, TextPart, TokenEvent, TokenLogprobs
 from engine.sequence import Sequence
 from engine.slots import AdapterSlots
+from engine.thinking import Taken
 
 NO_LOGPROBS: Mapping[int, TokenLogprobs] = MappingProxyType({})
 
@@ -31,6 +33,8 @@ class Scheduler:
         self.running: list[Sequence] = []
         self.num_preemptions = 0
         self.prefix_hits_tokens = 0
+        self.num_forced_tokens = 0
+        """Tokens that sequences got and nobody drew."""
 
     @property
     def has_work(self) -> bool:
@@ -138,7 +142,7 @@ class Scheduler:
         sequence.num_computed += found
         self.prefix_hits_tokens += found
         if not sequence.num_preemptions:
-            sequence.num_cached += found
+            sequence.num_cached = min(sequence.num_cached + found, sequence.num_prompt)
 
     def _register(self, sequence: Sequence, start: int) -> None:
         """Make the blocks findable that a step filled from position `start` on."""
@@ -210,12 +214,25 @@ class Scheduler:
         if not sequence.is_thinking and (is_end or token in sequence.sampling.stop_ids):
             return [self._end(sequence, FinishReason.STOP, now)]
         events: list[TokenEvent] = []
-        for taken, part in sequence.take(token, is_end):
+        for taken, part in chain(sequence.take(token, is_end), self._forced(sequence)):
             is_drawn = taken == token and not events
             events.append(TokenEvent(taken, logprobs if is_drawn else None, part))
+            self.num_forced_tokens += not is_drawn
             if reason := _append(sequence, taken, part):
                 return [*events, self._end(sequence, reason, now)]
         return events
+
+    def _forced(self, sequence: Sequence) -> Iterator[Taken]:
+        """Tokens of the answer that the grammar leaves no choice about: the next step reads them like a prompt.
+
+        Where log-probabilities are asked for every token is drawn, since only those have one.
+        """
+        matcher = sequence.matcher
+        if matcher and sequence.is_answering and self.config.is_jumping and sequence.sampling.logprobs is None:
+            for token in matcher.forced_tokens():
+                if token in sequence.sampling.stop_ids or not matcher.allows(token):
+                    return
+                yield token, TextPart.ANSWER
 
     def _end(self, sequence: Sequence, reason: FinishReason, now: float) -> TokenEvent:
         sequence.finish = reason

@@ -79,6 +79,11 @@ class Sequence:
     def is_thinking(self) -> bool:
         return self.gate is not None and self.gate.is_thinking
 
+    @property
+    def is_answering(self) -> bool:
+        """What comes next is the answer's, and the grammar holds for it."""
+        return self.gate is None or self.gate.is_answering
+
     def take(self, token: int, is_end: bool) -> list[Taken]:
         """What becomes of a drawn token; see `ThinkingGate.take`."""
         if self.gate is None:

@@ -38,6 +38,10 @@ class ThinkingGate:
         return self._state is _State.INSIDE
 
     @property
+    def is_answering(self) -> bool:
+        return self._state is _State.ANSWERING
+
+    @property
     def constraint(self) -> TokenConstraint | None:
         """What the next draw is held to."""
         if self._matcher is None or self.is_thinking:

@@ -94,6 +94,9 @@ class FakeMatcher:
     def mask(self) -> NDArray[np.bool_]:
         return np.ones(256, np.bool_)
 
+    def forced_tokens(self) -> Sequence[int]:
+        return ()
+
     def accept(self, token_id: int) -> None:
         assert self.allows(token_id)
 

@@ -10,6 +10,8 @@ from transformers import PreTrainedTokenizerFast
 
 ROOT = Path(__file__).resolve().parents[1]
 FILE = ROOT.parent / "shared" / "data" / "qwen-vocab" / "qwen3-vocab-patched.gguf"
+TEMPLATE = ROOT / "models" / "nano" / "chat_template.jinja"
+"""Of the embedded base; it ends in Qwen3's own form."""
 NUM_LOGITS = 151_936
 SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
@@ -19,7 +21,7 @@ SPLIT = (
 
 @cache
 def tokenizer() -> PreTrainedTokenizerFast:
-    """With the template of the embedded base, which ends in Qwen3's own form."""
+    """Made once; slow."""
     fields = gguf.GGUFReader(FILE).fields
     texts = cast(list[str], fields["tokenizer.ggml.tokens"].contents())
     types = cast(list[int], fields["tokenizer.ggml.token_type"].contents())
@@ -31,11 +33,9 @@ def tokenizer() -> PreTrainedTokenizerFast:
         [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
     )
     backend.decoder = decoders.ByteLevel()
-    for number in sorted(
-        i for i, kind in enumerate(types) if kind in (gguf.TokenType.CONTROL, gguf.TokenType.USER_DEFINED)
-    ):
-        is_special = types[number] == gguf.TokenType.CONTROL
-        backend.add_tokens([AddedToken(texts[number], special=is_special, normalized=False)])
+    kinds = {gguf.TokenType.CONTROL: True, gguf.TokenType.USER_DEFINED: False}
+    added = [(text, kinds[kind]) for text, kind in zip(texts, types, strict=True) if kind in kinds]
+    backend.add_tokens([AddedToken(text, special=is_special, normalized=False) for text, is_special in added])
     found = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|im_end|>")
-    found.chat_template = (ROOT / "models" / "nano" / "chat_template.jinja").read_text()
+    found.chat_template = TEMPLATE.read_text()
     return found

@@ -54,6 +54,9 @@ class Spelled:
     def mask(self) -> NDArray[np.bool_]:
         return self.allows_each(np.arange(97))
 
+    def forced_tokens(self) -> tuple[int, ...]:
+        return ()
+
     def accept(self, token_id: int) -> None:
         assert self.allows(token_id)
         self.place += 1

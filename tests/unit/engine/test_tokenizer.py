@@ -1,6 +1,5 @@
 """Chat encoding on the embedded tokenizer: the template's tokens are special, the contents' never are."""
 
-import copy
 from pathlib import Path
 
 import pytest
@@ -97,8 +96,10 @@ def thinker(request: pytest.FixtureRequest) -> Tokenizer:
         return Tokenizer.load(NANO)
     if not qwen.FILE.exists():
         pytest.skip("Qwen's vocabulary is not here")
-    hf = copy.deepcopy(qwen.tokenizer())
-    return Tokenizer(hf, frozenset([hf.get_vocab()["<|im_end|>"], hf.get_vocab()["<|endoftext|>"]]))
+    hf = qwen.tokenizer()
+    found = Tokenizer(hf, frozenset(hf.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])))
+    found.hf.chat_template = qwen.TEMPLATE.read_text()
+    return found
 
 
 def encoded(thinker: Tokenizer, text: str) -> tuple[int, ...]:
