@@ -33,7 +33,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
         [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
     )
     backend.decoder = decoders.ByteLevel()
-    kinds = {gguf.TokenType.CONTROL: True, gguf.TokenType.USER_DEFINED: False}
+    kinds: dict[int, bool] = {gguf.TokenType.CONTROL: True, gguf.TokenType.USER_DEFINED: False}
     added = [(text, kinds[kind]) for text, kind in zip(texts, types, strict=True) if kind in kinds]
     backend.add_tokens([AddedToken(text, special=is_special, normalized=False) for text, is_special in added])
     found = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|im_end|>")

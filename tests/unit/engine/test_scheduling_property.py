@@ -52,7 +52,8 @@ class Babbler:
         return token_id != EOS
 
     def allows_each(self, token_ids: NDArray[np.int64]) -> NDArray[np.bool_]:
-        return token_ids != EOS
+        allowed: NDArray[np.bool_] = token_ids != EOS
+        return allowed
 
     def hot_mask(self) -> NDArray[np.bool_] | None:
         return None

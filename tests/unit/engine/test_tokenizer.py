@@ -97,7 +97,7 @@ def thinker(request: pytest.FixtureRequest) -> Tokenizer:
     if not qwen.FILE.exists():
         pytest.skip("Qwen's vocabulary is not here")
     hf = qwen.tokenizer()
-    found = Tokenizer(hf, frozenset(hf.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])))
+    found = Tokenizer(hf, frozenset(hf.get_vocab()[text] for text in ("<|im_end|>", "<|endoftext|>")))
     found.hf.chat_template = qwen.TEMPLATE.read_text()
     return found
 

@@ -45,7 +45,8 @@ class Spelling:
     pieces: Pieces
 
     def ids(self, text: str) -> list[int]:
-        return self.hf.encode(text, add_special_tokens=False)
+        ids: list[int] = self.hf.encode(text, add_special_tokens=False)
+        return ids
 
     def certain(self, before: list[int], text: str, followers: Ranges | None) -> list[int]:
         assert self.vocabulary.tokenization is not None
@@ -213,7 +214,7 @@ def test_another_pre_tokenizer_is_not_believed() -> None:
     hf = AutoTokenizer.from_pretrained(NANO, local_files_only=True)
     backend = type(hf.backend_tokenizer).from_str(hf.backend_tokenizer.to_str())
     assert Tokenization.of(backend, {}) is not None
-    backend.pre_tokenizer = hf.backend_tokenizer.pre_tokenizer[1]  # type: ignore[index]
+    backend.pre_tokenizer = hf.backend_tokenizer.pre_tokenizer[1]
     assert Tokenization.of(backend, {}) is None
 
 
