@@ -225,12 +225,14 @@ class Scheduler:
     def _forced(self, sequence: Sequence) -> Iterator[Taken]:
         """Tokens of the answer that the grammar leaves no choice about: the next step reads them like a prompt.
 
-        Where log-probabilities are asked for every token is drawn, since only those have one.
+        Where log-probabilities are asked for every token is drawn, since only those have one; and so is a token that the
+        request says something about, since the model may have another way to spell the text.
         """
         matcher = sequence.matcher
         if matcher and sequence.is_answering and self.config.is_jumping and sequence.sampling.logprobs is None:
+            steered = {*sequence.sampling.stop_ids, *(token for token, _ in sequence.sampling.logit_bias)}
             for token in matcher.forced_tokens():
-                if token in sequence.sampling.stop_ids or not matcher.allows(token):
+                if token in steered or not matcher.allows(token):
                     return
                 yield token, TextPart.ANSWER
 

@@ -10,9 +10,9 @@ from typing import Final
 from grammars.runs import Rules, Stack
 from grammars.token_table import Ranges
 
-MAX_CHARACTERS: Final = 200
+MAX_CHARACTERS: Final = 100
 """A rule may force text without an end."""
-_MAX_STACKS: Final = 64
+_MAX_STACKS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,6 +72,12 @@ def test_a_stop_id_is_never_forced() -> None:
     assert draw(machine, 23)[-1].finish is FinishReason.STOP
 
 
+def test_a_token_with_a_bias_is_never_forced() -> None:
+    machine, sequence = started(None, Placed(RECORD), logit_bias=((23, -100.0),))
+    draw(machine, 20, 30)
+    assert sequence.output_ids[-1] == 22
+
+
 def test_a_row_with_log_probabilities_draws_every_token() -> None:
     machine, sequence = started(None, Placed(RECORD), logprobs=0)
     draw(machine, 20)
