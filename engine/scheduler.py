@@ -225,7 +225,7 @@ class Scheduler:
     def _forced(self, sequence: Sequence) -> Iterator[Taken]:
         """Tokens of the answer that the grammar leaves no choice about: the next step reads them like a prompt.
 
-        Where log-probabilities are asked for every token is drawn, since only those have one; and so is a token that the
+        Where log-probabilities are asked for every token is drawn, since only those have one; so is a token that the
         request says something about, since the model may have another way to spell the text.
         """
         matcher = sequence.matcher
