@@ -10,7 +10,16 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from adapters_store.errors import ExpertNotFound, PackageInvalid, StoreError, StoreFull
+from adapters_store.errors import (
+    ExpertNotFound,
+    GenerationConflict,
+    NameTaken,
+    NoStandby,
+    PackageInvalid,
+    StoreError,
+    StoreFull,
+    StoreReadOnly,
+)
 from engine.errors import (
     AdapterIncompatible,
     DeadlineExceeded,
@@ -46,6 +55,11 @@ class NotReady(ServerError):
         super().__init__(f"the server is {state}; try again when /ready answers 200")
 
 
+class ExpertRepeated(ServerError):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"expert {name!r} is named twice, by itself or by its aliases")
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     status: int
@@ -63,6 +77,10 @@ FAULTS: dict[type[Exception], Fault] = {
     ExpertNotFound: Fault(404, "not_found_error", "expert_not_found", "experts"),
     PackageInvalid: Fault(503, "server_error", "expert_broken", "experts"),
     StoreFull: Fault(503, "overloaded_error", "host_memory_full", "experts", is_temporary=True),
+    GenerationConflict: Fault(409, "conflict_error", "generation_conflict", "expected"),
+    NameTaken: Fault(409, "conflict_error", "name_taken"),
+    NoStandby: Fault(409, "conflict_error", "no_standby"),
+    StoreReadOnly: Fault(503, "server_error", "store_read_only"),
     StoreError: _OURS,
     GrammarUnknown: Fault(400, _INVALID, "grammar_unknown", "grammar"),
     SchemaTextInvalid: Fault(400, _INVALID, "schema_invalid", "grammar"),
@@ -83,10 +101,11 @@ FAULTS: dict[type[Exception], Fault] = {
     EngineStopped: Fault(503, "server_error", "engine_stopped", is_temporary=True),
     EngineError: _OURS,
     RouterError: _OURS,
+    ExpertRepeated: Fault(400, _INVALID, "repeated_expert", "experts"),
     NotReady: Fault(503, "server_error", "not_ready", is_temporary=True),
 }
 
-_HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
+_HTTP_CODES = {401: "unauthorized", 404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
 
 
 def fault_of(error: Exception) -> Fault:

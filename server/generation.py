@@ -14,7 +14,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 from uuid import uuid4
 
@@ -27,7 +27,8 @@ from engine.errors import AdapterIncompatible
 from engine.request import ExpertUse, GenerationRequest, SamplingParams, Thinking, TokenMatcher
 from grammars import library, spec
 from grammars.errors import GrammarInvalid
-from router.decision import ExpertScore, RouteDecision, RouteQuery
+from router.decision import ExpertScore, RouteDecision, RouteQuery, in_eighths
+from server.errors import ExpertRepeated
 from server.schemas import (
     ChoiceGrammar,
     ExpertUsed,
@@ -72,9 +73,17 @@ class Running:
 
 async def begin(services: Services, body: GenerateRequest) -> Running:
     """Steps 1 to 5. Raises what the rooms raise; nothing stays held then."""
+    try:
+        return await _begin(services, body)
+    except PackageInvalid:  # perhaps replaced after it was fetched, before the engine had its weights: then the new one
+        return await _begin(services, body)
+
+
+async def _begin(services: Services, body: GenerateRequest) -> Running:
     services.engine.check_capacity()
+    await services.router.refresh()
     started = time.perf_counter()
-    decision = choose_experts(services, body)
+    decision = await asyncio.to_thread(choose_experts, services, body)
     route_ms = (time.perf_counter() - started) * 1e3
     with ExitStack() as leases:
         experts = await fetch_experts(services, decision, leases)
@@ -84,6 +93,8 @@ async def begin(services: Services, body: GenerateRequest) -> Running:
         request_id = f"gen-{uuid4().hex}"
         request = GenerationRequest(request_id, prompt_ids, experts, sampling, matcher, thinking=thinking)
         tokens = await services.engine.submit(request)
+        if services.prefetcher is not None:
+            services.prefetcher.follow(decision)
         return Running(
             id=request_id,
             decision=decision,
@@ -124,8 +135,8 @@ def choose_experts(services: Services, body: GenerateRequest) -> RouteDecision:
     """The client's own choice, else the router's, its weights rounded so that mixtures recur."""
     if body.experts == "auto":
         decision = services.router.route(RouteQuery(body.user_text, body.max_experts))
-        experts = tuple(ExpertScore(expert.name, in_eighths(expert.weight)) for expert in decision.experts)
-        return RouteDecision(experts, decision.stage, decision.reason, decision.confidence, decision.scores)
+        experts = tuple(replace(expert, weight=in_eighths(expert.weight)) for expert in decision.experts)
+        return replace(decision, experts=experts)
     chosen = tuple(
         ExpertScore(choice, 1.0) if isinstance(choice, str) else ExpertScore(choice.name, choice.weight)
         for choice in body.experts
@@ -134,19 +145,18 @@ def choose_experts(services: Services, body: GenerateRequest) -> RouteDecision:
     return RouteDecision(chosen, "explicit", reason, 1.0, {expert.name: expert.weight for expert in chosen})
 
 
-def in_eighths(weight: float) -> float:
-    """The nearest eighth; a chosen expert never vanishes."""
-    return max(round(weight * 8), 1) / 8
-
-
 async def fetch_experts(services: Services, decision: RouteDecision, leases: ExitStack) -> tuple[ExpertUse, ...]:
-    """Read what is not in memory yet, off the event loop. Raises AdapterIncompatible besides the store's errors."""
-    uses = []
+    """Read what is not in memory yet, off the event loop. Raises AdapterIncompatible and ExpertRepeated besides the
+    store's errors."""
+    uses: list[ExpertUse] = []
     for expert in decision.experts:
+        began = time.perf_counter()
         lease = leases.enter_context(await fetch(services.store, expert.name))
         if not services.is_compatible(lease.adapter.manifest):
             raise AdapterIncompatible(expert.name, "it was made for another base than the one that runs")
-        uses.append(ExpertUse(lease.adapter, expert.weight))
+        if lease.adapter.manifest.name in (use.adapter.manifest.name for use in uses):
+            raise ExpertRepeated(expert.name)
+        uses.append(ExpertUse(lease.adapter, expert.weight, time.perf_counter() - began))
     return tuple(uses)
 
 
@@ -188,7 +198,7 @@ def compile_theirs(compiler: CompilerDoor, theirs: HostAdapter | spec.Spec) -> G
         except GrammarInvalid as fault:
             raise PackageInvalid(theirs.manifest.name, str(fault)) from fault
     source = spec.source(theirs)
-    return compiler.compile_untrusted(source.gbnf, source.root, source.max_bytes)
+    return compiler.compile_untrusted(source.gbnf, source.root, source.max_bytes, source.is_searched)
 
 
 def asked_for(body: GenerateRequest) -> spec.Spec | None:

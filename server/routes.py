@@ -56,6 +56,8 @@ class Routes:
     async def generate(self, body: GenerateRequest, request: Request) -> Response:
         """Text in, an expert's answer out; server-sent events with `"stream": true`."""
         running = await begin(self._lifecycle.require(), body)
+        if body.experts == "auto":
+            self._metrics.count_route(running.decision, running.route_ms / 1e3)
         if body.stream:
             return EventStream(self._events(running), running.close)
         try:

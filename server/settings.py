@@ -7,7 +7,7 @@ are passed in as keyword arguments and so win over the environment.
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from server.sizes import parse_size
@@ -17,6 +17,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 Device = Literal["auto", "cpu", "cuda"]
 Quantization = Literal["auto", "int8", "int4", "nf4", "bf16", "fp32"]
 KVDtype = Literal["auto", "int8"]
+AdapterStorage = Literal["plain", "int8", "int4"]
 Size = Annotated[int, BeforeValidator(lambda size: parse_size(size) if isinstance(size, str) else size)]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -51,6 +52,16 @@ class Settings(BaseSettings):
         description="For files that can be made again from the base.",
     )
 
+    router: Path = Field(default=_ROOT / "router" / "default", description="Directory of the trained router.")
+    router_encoder: str = Field(
+        default="embedded", description="embedded, a directory, all-MiniLM-L6-v2, or a name on the hub."
+    )
+    router_parser: str = Field(
+        default="auto", description="A spaCy pipeline with a parser; auto takes an installed one, none is none."
+    )
+    tier_simple: float = Field(default=0.3, ge=0, le=1, description="Below this complexity a prompt is simple.")
+    tier_complex: float = Field(default=0.7, ge=0, le=1, description="From this complexity on it is complex.")
+
     device: Device = Field(default="auto", description="auto takes CUDA where there is one.")
     quantization: Quantization = Field(
         default="auto", description="auto is nf4 on CUDA and int8 on the CPU; int4 is for the CPU too."
@@ -78,6 +89,19 @@ class Settings(BaseSettings):
     host_memory_bytes: int = Field(
         default=2 << 30, ge=0, description="Experts kept in host memory, least used out first."
     )
+    require_signature: bool = Field(default=False, description="Refuse experts that no trusted key has signed.")
+    trusted_keys: Path | None = Field(default=None, description="A .pub file of a signer, or a directory of them.")
+    admin_key: SecretStr | None = Field(
+        default=None, min_length=16, description="What /admin asks for; without one there is no /admin."
+    )
+
+    adapter_storage: AdapterStorage = Field(
+        default="plain",
+        description="How lowered experts are kept in host memory and on disk; int8 and int4 take less and round them.",
+    )
+    lowered_cache: Size = Field(
+        default=4 << 30, ge=0, description="Disk space under the cache directory for lowered experts; 0 keeps none."
+    )
     max_body_bytes: int = Field(default=1 << 20, ge=1024, description="Longest request body; a longer one gets a 413.")
     drain_seconds: int = Field(
         default=30, ge=0, le=3600, description="How long a stopping server finishes its requests."
@@ -98,3 +122,9 @@ def settings_with(**options: object) -> Settings:
         raise SettingsInvalid(
             "\n".join(f"{name} (HOTSEAT_{name.upper()}): {message}" for name, message in faults)
         ) from error
+
+
+def local_url(settings: Settings) -> str:
+    """Where a client on this machine reaches the server."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
+    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"

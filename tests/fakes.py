@@ -22,13 +22,14 @@ from adapters_store.manifest import (
     Manifest,
     RoutingHints,
 )
-from adapters_store.package import write_package
+from adapters_store.package import HostAdapter, write_package
 from adapters_store.store import AdapterStore
 from engine.errors import EngineOverloaded, EngineStopped, PromptTooLong, ThinkingUnsupported
 from engine.request import FinishReason, GenerationRequest, TextPart, Thinking, Timings, TokenEvent
 from engine.stats import EngineStats
 from engine.thinking import ThinkingGate
-from router.pipeline import Router
+from engine.tier_stats import Histogram, TierStats
+from server.live_router import LiveRouter
 from server.services import Services
 
 FINGERPRINT = "sha256:" + "0" * 64
@@ -120,14 +121,16 @@ class FakeCompiler:
         self.tried: list[tuple[str, str]] = []
         self.fault: Exception | None = None
         self.is_closed = False
+        self.searched: list[bool] = []
 
     def compile(self, gbnf: str) -> FakeGrammar:
         self.compiled.append(gbnf)
         return FakeGrammar(gbnf)
 
-    def compile_untrusted(self, gbnf: str, root: str, max_bytes: int) -> FakeGrammar:
+    def compile_untrusted(self, gbnf: str, root: str, max_bytes: int, is_searched: bool = True) -> FakeGrammar:
         assert len(gbnf) <= max_bytes
         self.tried.append((gbnf, root))
+        self.searched.append(is_searched)
         if self.fault is not None:
             raise self.fault
         return self.compile(gbnf)
@@ -202,6 +205,7 @@ class FakeEngine:
         self.requests: list[GenerationRequest] = []
         self.generations: list[FakeGeneration] = []
         self.resident: list[str] = []
+        self.wishes: list[str] = []
         self.num_running = 0
         self.num_queued = 0
         self.error: Exception | None = None
@@ -245,7 +249,11 @@ class FakeEngine:
         self.resident += [name for name in names if name not in self.resident]
         return Timings(queue_ms=0.5, swap_ms=swap_ms, first_token_ms=3.0, total_ms=7.0)
 
+    def wish(self, adapter: HostAdapter) -> None:
+        self.wishes.append(adapter.manifest.name)
+
     def stats(self) -> EngineStats:
+        swaps = Histogram().plus(0.002)
         return EngineStats(
             running=self.num_running,
             queued=self.num_queued,
@@ -259,6 +267,9 @@ class FakeEngine:
             kv_blocks_used=0,
             kv_blocks_total=64,
             resident=tuple(self.resident),
+            tiers={"device": TierStats(3, 2, 1, 2, 200), "host": TierStats(), "disk": TierStats()},
+            swap_seconds={("lora", "host"): swaps},
+            stage_seconds={"read": swaps, "verify": swaps, "lower": swaps, "copy": swaps},
         )
 
 
@@ -279,7 +290,9 @@ def write_expert(
         reference = GrammarRef(library=grammar)
     files = {
         "adapter_config.json": json.dumps({"peft_type": "LORA", "r": 2}).encode(),
-        "adapter_model.safetensors": save({"layer.lora_A.weight": torch.ones(2, 2)}),
+        "adapter_model.safetensors": save(
+            {"layer.lora_A.weight": torch.ones(2, 2), "layer.lora_B.weight": torch.ones(2, 2)}
+        ),
     }
     if grammar_text is not None:
         reference = GrammarRef(file="grammar.gbnf")
@@ -304,5 +317,4 @@ def make_services(root: Path, engine: FakeEngine | None = None) -> Services:
     root.mkdir(exist_ok=True)
     store = AdapterStore(root, 1 << 20)
     engine = engine or FakeEngine()
-    manifests = [manifest for manifest in store.list() if manifest.base == engine.fingerprint]
-    return Services("tiny", engine, ByteTokenizer(), store, Router(manifests), FakeCompiler())
+    return Services("tiny", engine, ByteTokenizer(), store, LiveRouter(store, engine.fingerprint), FakeCompiler())

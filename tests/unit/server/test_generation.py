@@ -11,22 +11,21 @@ from hypothesis import strategies as st
 from adapters_store.errors import ExpertNotFound, PackageInvalid, StoreFull
 from adapters_store.store import AdapterStore
 from engine.errors import AdapterIncompatible, EngineOverloaded, PromptTooLong
-from engine.request import FinishReason, SamplingParams
+from engine.request import FinishReason, GenerationRequest, SamplingParams
 from grammars import library, spec
 from grammars.errors import GrammarInvalid, GrammarUnknown
-from router.decision import ExpertScore, RouteDecision, RouteQuery
-from router.pipeline import Router
-from server.generation import Running, answer, begin, choose_experts, in_eighths
+from router.decision import ExpertScore, RouteDecision, RouteQuery, in_eighths
+from server.generation import Running, answer, begin, choose_experts
 from server.schemas import ExpertChoice, GenerateRequest, Reply
 from server.services import Services
-from tests.fakes import FakeCompiler, FakeEngine, FakeMatcher, make_services
+from tests.fakes import FakeCompiler, FakeEngine, FakeGeneration, FakeMatcher, make_services
 
 
-class TwoExperts(Router):
+class TwoExperts:
     """A router that mixes, as the later stages will."""
 
-    def __init__(self) -> None:
-        super().__init__(())
+    async def refresh(self) -> None:
+        """It knows two experts for good."""
 
     def route(self, query: RouteQuery) -> RouteDecision:
         experts = (ExpertScore("sql", 0.61), ExpertScore("json", 0.02))[: query.max_experts]
@@ -48,6 +47,23 @@ async def finish(running: Running) -> tuple[str, Reply]:
     assert isinstance(reply, Reply)
     assert reply.text == "".join(part for part in parts if isinstance(part, str))
     return reply.text, reply
+
+
+class ReplacedOnce(FakeEngine):
+    """Finds at its first request that the package was replaced since it was fetched."""
+
+    async def submit(self, request: GenerationRequest) -> FakeGeneration:
+        if not self.requests:
+            self.requests.append(request)
+            raise PackageInvalid("sql", "it was replaced while a request waited for it; ask again")
+        return await super().submit(request)
+
+
+async def test_a_package_replaced_between_fetch_and_lowering_is_fetched_again(services: Services) -> None:
+    engine = ReplacedOnce()
+    engine.start()
+    text, _ = await finish(await begin(replace(services, engine=engine), ask("hello", experts=["sql"])))
+    assert text == "sql: hello" and len(engine.requests) == 2
 
 
 async def test_the_router_chooses_by_the_prompts_cue(services: Services) -> None:
@@ -177,6 +193,7 @@ async def test_only_the_librarys_grammars_are_compiled_untried(
     ("grammar", "same_as"),
     [
         ({"json_schema": {"enum": [1, 2]}}, spec.JsonSchema('{"enum": [1, 2]}')),
+        ({"json_schema": True}, spec.JsonSchema("true")),
         ({"regex": "[ab]+"}, spec.Pattern("[ab]+")),
         ({"library": "sql", "schema": "CREATE TABLE t (a INT);"}, spec.Narrowed("sql", "CREATE TABLE t (a INT);")),
         ({"library": "sql", "from_prompt": True}, spec.Narrowed("sql", "CREATE TABLE u (b INT);")),
@@ -194,6 +211,7 @@ async def test_every_form_of_a_grammar_becomes_gbnf_that_is_tried(
     (await begin(services, body)).close()
     assert isinstance(services.compiler, FakeCompiler)
     assert services.compiler.tried == [(spec.source(same_as).gbnf, "root")]
+    assert services.compiler.searched == ["library" not in grammar]
 
 
 async def test_a_packages_faulty_grammar_is_not_the_clients_fault(services: Services) -> None:
