@@ -40,6 +40,10 @@ class SamplingInvalid(EngineError):
         self.field, self.fault = field, fault
 
 
+class ThinkingUnsupported(EngineError):
+    """Thinking was asked for, and this base has none."""
+
+
 class AdapterIncompatible(EngineError):
     """An adapter that cannot be lowered to the engine's form, or not onto this base."""
 

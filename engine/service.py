@@ -29,11 +29,12 @@ from engine.model.delta import Delta
 from engine.model.memory import give_back
 from engine.model.transformer import Transformer
 from engine.model.weights import are_kernels_there, load_transformer
-from engine.request import GenerationRequest, SamplingParams, Timings, TokenEvent
+from engine.request import GenerationRequest, SamplingParams, Thinking, Timings, TokenEvent
 from engine.runner import Runner
 from engine.scheduler import Scheduler
 from engine.sequence import Part, Sequence
 from engine.stats import EngineStats
+from engine.thinking import ThinkingGate
 from engine.tier_stats import SwapTimes
 
 
@@ -199,6 +200,7 @@ class Engine:
         try:
             self.check_capacity()
             self._check_sampling(request.sampling)
+            self._check_thinking(request.thinking)
             if not request.prompt_ids:
                 raise SamplingInvalid("prompt_ids", "is empty, at least one token is needed")
             if len(request.experts) > self.config.num_slots:
@@ -235,6 +237,7 @@ class Engine:
             parts=parts,
             sampling=request.sampling,
             matcher=request.matcher,
+            gate=ThinkingGate(request.thinking, request.matcher) if request.thinking else None,
             max_length=self.config.max_context,
             salt=request.salt,
             deadline_s=min((d for d in (request.deadline_s, self.config.deadline_s) if d is not None), default=None),
@@ -249,6 +252,14 @@ class Engine:
             ("stop_ids", sampling.stop_ids),
         ):
             self._check_ids(field, ids)
+
+    def _check_thinking(self, thinking: Thinking | None) -> None:
+        if thinking is None:
+            return
+        if thinking.budget < 1:
+            raise SamplingInvalid("thinking_budget", f"is {thinking.budget}, at least 1 is needed")
+        ids = (thinking.open_id, thinking.close_id, *thinking.before_close, *thinking.after_close)
+        self._check_ids("thinking", ids)
 
     def _check_ids(self, field: str, ids: Iterable[int]) -> None:
         for token in ids:

@@ -3,12 +3,15 @@
 import re
 import secrets
 from collections.abc import Sequence
-from itertools import pairwise
+from functools import cached_property
+from itertools import pairwise, takewhile
 from pathlib import Path
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from engine.errors import ThinkingUnsupported
 from engine.model.config import read_config
+from engine.request import Thinking
 
 REPLACEMENT = "\ufffd"
 MAX_SHRINKING = 4
@@ -55,6 +58,39 @@ class Tokenizer:
             ids += self.encode_text(content)
         return tuple(ids + self.hf.encode(rendered, add_special_tokens=False))
 
+    def thinking(self, prompt_ids: Sequence[int], is_wanted: bool, budget: int) -> Thinking | None:
+        """How the model thinks after this prompt; None where it answers at once.
+
+        The prompt decides, since templates differ: one closes the thinking that is not wanted, another opens it
+        whatever is wanted. Raises ThinkingUnsupported where it is wanted and can not be.
+        """
+        marks = self._think_marks
+        if marks is None:
+            if is_wanted:
+                raise ThinkingUnsupported("this base can not think: its tokenizer has no <think> and </think>")
+            return None
+        last = _last_of(marks, prompt_ids, self.eos_ids)
+        if is_wanted and last == marks[1]:
+            raise ThinkingUnsupported("this base can not think: its template closes the thinking in the prompt")
+        if last == marks[1] or (last is None and not is_wanted):
+            return None
+        newline = tuple(self.hf.encode("\n", add_special_tokens=False))
+        return Thinking(*marks, newline, self._after_close, budget, is_open=last is not None)
+
+    @cached_property
+    def _think_marks(self) -> tuple[int, int] | None:
+        """The tokens that open and close the thinking."""
+        added = self.hf.get_added_vocab()
+        return (added["<think>"], added["</think>"]) if {"<think>", "</think>"} <= added.keys() else None
+
+    @cached_property
+    def _after_close(self) -> tuple[int, ...]:
+        """What the template has behind the close where it closes; else an empty line."""
+        assert self._think_marks is not None
+        ids, (_, close) = self.encode_chat([("user", "x")]), self._think_marks
+        place = len(ids) - ids[::-1].index(close) if close in ids else len(ids)
+        return ids[place:] or tuple(self.hf.encode("\n\n", add_special_tokens=False))
+
     def encode_text(self, text: str) -> list[int]:
         """Plain text; what looks like an added token is only its letters.
 
@@ -74,6 +110,12 @@ def _max_token_bytes(hf: PreTrainedTokenizerBase) -> int:
     added = hf.get_added_vocab()
     longest = max((len(token.encode()) for token in hf.get_vocab() if token not in added), default=1)
     return longest * (MAX_SHRINKING if hf.backend_tokenizer.normalizer is not None else 1)
+
+
+def _last_of(marks: tuple[int, int], prompt_ids: Sequence[int], ends: frozenset[int]) -> int | None:
+    """The last mark behind the last turn that has ended: what earlier turns thought is over."""
+    open_turn = takewhile(lambda token: token not in ends, reversed(prompt_ids))
+    return next((token for token in open_turn if token in marks), None)
 
 
 class IncrementalDecoder:

@@ -30,6 +30,7 @@ from engine.errors import (
     LogitsInvalid,
     PromptTooLong,
     SamplingInvalid,
+    ThinkingUnsupported,
     TooManyExperts,
 )
 from grammars.errors import (
@@ -97,6 +98,7 @@ FAULTS: dict[type[Exception], Fault] = {
     DeadlineExceeded: Fault(504, "server_error", "deadline_exceeded"),
     PromptTooLong: Fault(400, _INVALID, "prompt_too_long", "prompt"),
     SamplingInvalid: Fault(400, _INVALID, "sampling_invalid"),
+    ThinkingUnsupported: Fault(400, _INVALID, "thinking_unsupported", "enable_thinking"),
     TooManyExperts: Fault(400, _INVALID, "too_many_experts", "experts"),
     AdapterIncompatible: Fault(400, _INVALID, "expert_incompatible", "experts"),
     EngineStopped: Fault(503, "server_error", "engine_stopped", is_temporary=True),

@@ -24,7 +24,7 @@ from adapters_store.manifest import DecodingDefaults
 from adapters_store.package import HostAdapter
 from adapters_store.store import AdapterStore
 from engine.errors import AdapterIncompatible
-from engine.request import ExpertUse, GenerationRequest, SamplingParams, TokenMatcher
+from engine.request import ExpertUse, GenerationRequest, SamplingParams, Thinking, TokenMatcher
 from grammars import library, spec
 from grammars.errors import GrammarInvalid
 from router.decision import ExpertScore, RouteDecision, RouteQuery, in_eighths
@@ -46,7 +46,7 @@ from server.schemas import (
     Usage,
 )
 from server.services import CompilerDoor, Grammar, Services, TextDecoder, TokenStream
-from server.streaming import Finish, StopStrings, read_text
+from server.streaming import Finish, StopStrings, Thought, read_text
 
 _T = TypeVar("_T")
 _SERVER_DEFAULTS = SamplingParams()
@@ -64,6 +64,8 @@ class Running:
     decoder: TextDecoder
     stops: StopStrings
     leases: ExitStack
+    can_think: bool = False
+    """Whether the model may think first."""
 
     def close(self) -> None:
         """Stop what the engine still does for it and let go of its experts. Harmless when repeated."""
@@ -89,12 +91,12 @@ async def _begin(services: Services, body: GenerateRequest, caller: Caller) -> R
     route_ms = (time.perf_counter() - started) * 1e3
     with ExitStack() as leases:
         experts = await fetch_experts(services, decision, leases)
-        prompt_ids = await asyncio.to_thread(services.tokenizer.encode_chat, body.conversation)
+        sampling = sampling_for(body, experts)
+        prompt_ids, thinking = await asyncio.to_thread(read_prompt, services, body, sampling.max_tokens)
         matcher = await compile_grammar(services, body, experts)
         request_id = f"gen-{uuid4().hex}"
-        sampling = sampling_for(body, experts)
         left = None if body.timeout is None else round(body.timeout - (time.perf_counter() - started), 3)
-        request = GenerationRequest(request_id, prompt_ids, experts, sampling, matcher, left, caller.id)
+        request = GenerationRequest(request_id, prompt_ids, experts, sampling, matcher, left, thinking, caller.id)
         tokens = await services.engine.submit(request)
         if services.prefetcher is not None:
             services.prefetcher.follow(decision)
@@ -107,18 +109,31 @@ async def _begin(services: Services, body: GenerateRequest, caller: Caller) -> R
             decoder=services.tokenizer.decoder(),
             stops=StopStrings(body.stop_strings),
             leases=leases.pop_all(),
+            can_think=thinking is not None,
         )
 
 
-async def answer(running: Running) -> AsyncIterator[str | Reply]:
-    """The text piece by piece, then the whole reply."""
+def read_prompt(services: Services, body: GenerateRequest, max_tokens: int) -> tuple[tuple[int, ...], Thinking | None]:
+    """The prompt's ids, and how the model thinks after them. Raises ThinkingUnsupported."""
+    tokenizer, is_wanted = services.tokenizer, body.enable_thinking
+    prompt_ids = tokenizer.encode_chat(body.conversation, is_wanted)
+    return prompt_ids, tokenizer.thinking(prompt_ids, is_wanted, body.thinking_budget or max(1, max_tokens // 2))
+
+
+async def answer(running: Running) -> AsyncIterator[str | Thought | Reply]:
+    """The texts piece by piece, then the whole reply."""
     pieces: list[str] = []
+    thoughts: list[str] = []
     async for part in read_text(running.tokens, running.decoder, running.stops):
-        if isinstance(part, Finish):
-            yield reply_of(running, "".join(pieces), part)
-        else:
-            pieces.append(part)
-            yield part
+        match part:
+            case Finish():
+                yield reply_of(running, "".join(pieces), "".join(thoughts), part)
+                continue
+            case Thought(text):
+                thoughts.append(text)
+            case text:
+                pieces.append(text)
+        yield part
 
 
 def choose_experts(services: Services, body: GenerateRequest, allowed: frozenset[str] | None = None) -> RouteDecision:
@@ -250,13 +265,14 @@ def _first(asked: _T | None, expert: _T | None, server: _T) -> _T:
     return server if expert is None else expert
 
 
-def reply_of(running: Running, text: str, finish: Finish) -> Reply:
+def reply_of(running: Running, text: str, thinking: str, finish: Finish) -> Reply:
     """What the client is told about the answer."""
     decision, times = running.decision, finish.timings
     num_prompt = running.tokens.num_prompt_tokens
     return Reply(
         id=running.id,
         text=text,
+        thinking=thinking if running.can_think else None,
         finish_reason=finish.reason,
         experts=[
             ExpertUsed(
@@ -277,6 +293,7 @@ def reply_of(running: Running, text: str, finish: Finish) -> Reply:
             prompt_tokens=num_prompt,
             cached_tokens=running.tokens.num_cached_tokens,
             completion_tokens=finish.num_tokens,
+            thinking_tokens=finish.num_thinking,
             total_tokens=num_prompt + finish.num_tokens,
         ),
         timings=Timings(

@@ -31,10 +31,11 @@ from server.schemas import (
     Reply,
     Status,
     TextChunk,
+    ThinkingChunk,
 )
 from server.security import KeyFirst, everybody, may_generate, may_measure
 from server.services import Lifecycle, Services
-from server.streaming import DONE, EventStream, cancelling_on_disconnect, event_of
+from server.streaming import DONE, EventStream, Thought, cancelling_on_disconnect, event_of
 from server.telemetry import Note, Telemetry
 
 _ERRORS: dict[int | str, dict[str, object]] = {
@@ -144,9 +145,11 @@ class Routes:
             async for part in answer(running):
                 if isinstance(part, Reply):
                     self._note(part, request, note)
-                    yield event_of(part, exclude={"text"})
+                    yield event_of(part, exclude={"text", "thinking"})
                 else:
-                    yield event_of(TextChunk(text=part))
+                    yield event_of(
+                        ThinkingChunk(thinking=part.text) if isinstance(part, Thought) else TextChunk(text=part)
+                    )
             yield DONE
         except Exception as error:
             note.error(error)

@@ -161,6 +161,16 @@ class GenerateRequest(Wire):
     timeout: float | None = Field(
         default=None, gt=0, le=86_400, description="Seconds after which the request is ended with a 504."
     )
+    enable_thinking: bool = Field(
+        default=False,
+        description="Let the model think before it answers. A grammar holds for the answer alone.",
+    )
+    thinking_budget: int | None = Field(
+        default=None,
+        ge=1,
+        le=131_072,
+        description="Tokens of thinking, within max_tokens, after which the answer begins. Left out: half of these.",
+    )
 
     @field_validator("experts")
     @classmethod
@@ -180,6 +190,12 @@ class GenerateRequest(Wire):
     def _one_kind_of_text(self) -> "GenerateRequest":
         if (self.prompt is None) == (self.messages is None):
             raise PydanticCustomError("prompt_or_messages", "send either prompt or messages, not both and not none")
+        return self
+
+    @model_validator(mode="after")
+    def _budget_for_thinking(self) -> "GenerateRequest":
+        if self.thinking_budget is not None and not self.enable_thinking:
+            raise PydanticCustomError("budget_without_thinking", "thinking_budget needs enable_thinking: true")
         return self
 
     @property
@@ -223,6 +239,8 @@ class Usage(Wire):
     cached_tokens: int
     """Of the prompt's, those whose keys and values were in the prefix cache."""
     completion_tokens: int
+    thinking_tokens: int = 0
+    """Of the completion's, those before the answer."""
     total_tokens: int
 
 
@@ -237,10 +255,11 @@ class Timings(Wire):
 
 
 class Reply(Wire):
-    """One answer. A stream's last event is this without the text, which has gone before."""
+    """One answer. A stream's last event is this without the texts, which have gone before."""
 
     id: str
     text: str
+    thinking: str | None = Field(default=None, description="What the model thought first; null where it could not.")
     finish_reason: FinishReason
     experts: list[ExpertUsed]
     routing: Routing
@@ -252,6 +271,12 @@ class TextChunk(Wire):
     """One piece of a streamed answer."""
 
     text: str
+
+
+class ThinkingChunk(Wire):
+    """One piece of what the model thinks before it answers."""
+
+    thinking: str
 
 
 class ErrorDetail(Wire):

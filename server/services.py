@@ -17,7 +17,7 @@ from adapters_store.manifest import Manifest
 from adapters_store.package import HostAdapter, read_package
 from adapters_store.store import AdapterStore
 from engine.budget import Budget
-from engine.request import GenerationRequest, Timings, TokenEvent, TokenMatcher
+from engine.request import GenerationRequest, Thinking, Timings, TokenEvent, TokenMatcher
 from engine.service import Engine
 from engine.stats import EngineStats
 from engine.tokenizer import Tokenizer
@@ -83,7 +83,8 @@ class TextDecoder(Protocol):
 class TokenizerDoor(Protocol):
     @property
     def max_token_bytes(self) -> int: ...
-    def encode_chat(self, messages: Sequence[tuple[str, str]]) -> tuple[int, ...]: ...
+    def encode_chat(self, messages: Sequence[tuple[str, str]], thinking: bool = False) -> tuple[int, ...]: ...
+    def thinking(self, prompt_ids: Sequence[int], is_wanted: bool, budget: int) -> Thinking | None: ...
     def decoder(self) -> TextDecoder: ...
 
 

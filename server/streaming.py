@@ -14,7 +14,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from engine.errors import EngineError
-from engine.request import FinishReason, Timings
+from engine.request import FinishReason, TextPart, Timings
 from server.services import TextDecoder, TokenStream
 
 DONE = "data: [DONE]\n\n"
@@ -57,6 +57,29 @@ class StopStrings:
         return max(lengths, default=0)
 
 
+class Trimmed:
+    """A text without the line feeds around it, however it is split into pieces."""
+
+    def __init__(self) -> None:
+        self._held = ""
+        self._has_begun = False
+
+    def push(self, piece: str) -> str:
+        """Take the next piece, give what is certain."""
+        text = self._held + piece if self._has_begun else piece.lstrip("\n")
+        self._has_begun = self._has_begun or bool(text)
+        certain = text.rstrip("\n")
+        self._held = text[len(certain) :]
+        return certain
+
+
+@dataclass(frozen=True, slots=True)
+class Thought:
+    """A piece of what the model thinks before it answers."""
+
+    text: str
+
+
 @dataclass(frozen=True, slots=True)
 class Finish:
     """How a text ended. `num_tokens` counts to the token that completed a stop string, where one did."""
@@ -64,33 +87,46 @@ class Finish:
     reason: FinishReason
     num_tokens: int
     timings: Timings
+    num_thinking: int = 0
+    """Of the tokens, those before the answer."""
 
 
-async def read_text(tokens: TokenStream, decoder: TextDecoder, stops: StopStrings) -> AsyncIterator[str | Finish]:
-    """Give the pieces of the text as they become certain, then its end.
+async def read_text(
+    tokens: TokenStream, decoder: TextDecoder, stops: StopStrings
+) -> AsyncIterator[str | Thought | Finish]:
+    """Give the pieces of the texts as they become certain, then their end. Stop strings are the answer's alone.
 
     What the engine raises once a stop string is complete changes nothing: the answer was whole.
     """
-    num_tokens = 0
+    num_tokens = num_thinking = 0
+    thoughts = Trimmed()
     is_reading = True
     try:
         async for event in tokens:
             if event.token_id is not None and is_reading:
                 num_tokens += 1
-                if piece := stops.push(decoder.push(event.token_id)):
+                is_thought = event.part is TextPart.THINKING
+                if event.part is not TextPart.ANSWER:
+                    num_thinking += 1
+                    if thought := thoughts.push(decoder.push(event.token_id) if is_thought else decoder.flush()):
+                        yield Thought(thought)
+                elif piece := stops.push(decoder.push(event.token_id)):
                     yield piece
                 if stops.is_hit:
                     is_reading = False
                     tokens.cancel()
             if event.finish is not None:
                 assert event.timings is not None, "the engine's last event carries timings"
+                if num_thinking == num_tokens and (thought := thoughts.push(decoder.flush())):
+                    yield Thought(thought)
                 if tail := stops.push(decoder.flush()) + stops.flush():
                     yield tail
-                yield Finish(FinishReason.STOP if stops.is_hit else event.finish, num_tokens, event.timings)
+                reason = FinishReason.STOP if stops.is_hit else event.finish
+                yield Finish(reason, num_tokens, event.timings, num_thinking)
     except EngineError:
         if is_reading:
             raise
-        yield Finish(FinishReason.STOP, num_tokens, tokens.timings())
+        yield Finish(FinishReason.STOP, num_tokens, tokens.timings(), num_thinking)
 
 
 def event_of(data: BaseModel, exclude: set[str] | None = None) -> str:

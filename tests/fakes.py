@@ -24,9 +24,10 @@ from adapters_store.manifest import (
 )
 from adapters_store.package import HostAdapter, write_package
 from adapters_store.store import AdapterStore
-from engine.errors import EngineOverloaded, EngineStopped, PromptTooLong
-from engine.request import FinishReason, GenerationRequest, Timings, TokenEvent
+from engine.errors import EngineOverloaded, EngineStopped, PromptTooLong, ThinkingUnsupported
+from engine.request import FinishReason, GenerationRequest, TextPart, Thinking, Timings, TokenEvent
 from engine.stats import EngineStats
+from engine.thinking import ThinkingGate
 from engine.tier_stats import Histogram, TierStats
 from server.live_router import LiveRouter
 from server.services import Services, TokenizerDoor
@@ -46,9 +47,18 @@ class ByteTokenizer:
     """A token is a byte of UTF-8. A conversation is its contents, one per line."""
 
     max_token_bytes = 1
+    can_think = True
 
-    def encode_chat(self, messages: Sequence[tuple[str, str]]) -> tuple[int, ...]:
-        return tuple("\n".join(content for _, content in messages).encode())
+    def encode_chat(self, messages: Sequence[tuple[str, str]], thinking: bool = False) -> tuple[int, ...]:
+        return tuple(("\n".join(content for _, content in messages) + "<" * thinking).encode())
+
+    def thinking(self, prompt_ids: Sequence[int], is_wanted: bool, budget: int) -> Thinking | None:
+        """Angle brackets open and close it; the template opens it where it is wanted."""
+        if not is_wanted:
+            return None
+        if not self.can_think:
+            raise ThinkingUnsupported("this base can not think")
+        return Thinking(ord("<"), ord(">"), (), (), budget, is_open=prompt_ids[-1] == ord("<"))
 
     def decoder(self) -> "ByteDecoder":
         return ByteDecoder()
@@ -85,6 +95,9 @@ class FakeMatcher:
 
     def mask(self) -> NDArray[np.bool_]:
         return np.ones(256, np.bool_)
+
+    def forced_tokens(self) -> Sequence[int]:
+        return ()
 
     def accept(self, token_id: int) -> None:
         assert self.allows(token_id)
@@ -133,6 +146,7 @@ class FakeGeneration:
     def __init__(self, engine: "FakeEngine", request: GenerationRequest, token_ids: bytes) -> None:
         self._engine = engine
         self._request = request
+        self._gate = ThinkingGate(request.thinking, None) if request.thinking else None
         self._token_ids = token_ids[: request.sampling.max_tokens]
         self._reason = FinishReason.STOP if len(token_ids) == len(self._token_ids) else FinishReason.LENGTH
         self._cancelled = asyncio.Event()
@@ -156,7 +170,10 @@ class FakeGeneration:
                 if self._cancelled.is_set():
                     break
                 self.num_given += 1
-                yield TokenEvent(token_id=token_id)
+                for taken, part in (
+                    self._gate.take(token_id, False, None) if self._gate else ((token_id, TextPart.ANSWER),)
+                ):
+                    yield TokenEvent(taken, part=part)
             reason = FinishReason.CANCELLED if self._cancelled.is_set() else self._reason
             yield TokenEvent(finish=reason, timings=self._engine.timings_of(self._request))
         finally:
