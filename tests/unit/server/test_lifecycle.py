@@ -163,7 +163,7 @@ async def test_a_server_that_is_told_to_end_while_it_starts_does_not_become_read
 async def test_work_before_the_engine_counts_for_the_deadline(
     client: httpx.AsyncClient, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(services.tokenizer, "encode_chat", lambda _: time.sleep(0.3))
+    monkeypatch.setattr(services.tokenizer, "encode_chat", lambda *_: time.sleep(0.3))
     response = await client.post("/generate", json={**BODY, "timeout": 0.05})
     assert (response.status_code, response.json()["error"]["code"]) == (504, "deadline_exceeded")
     assert "0.05 seconds" in response.json()["error"]["message"]
