@@ -21,7 +21,7 @@ from engine.errors import AdapterIncompatible, EngineStopped
 from engine.lowered_files import LoweredFiles
 from engine.model.delta import Delta
 from engine.packing import StoredDelta
-from engine.tier_stats import Source, SwapTimes, TierStats
+from engine.tier_stats import Holding, Source, SwapTimes, TierStats
 
 MAX_FAULTS = 1024
 """Adapters that are remembered to be incompatible."""
@@ -136,6 +136,11 @@ class HostTier:
         """Bytes of the storage form; what is unpacked for those who use it right now is not among them."""
         with self._lock:
             return TierStats(self._hits, self._misses, self._evictions, len(self._held), self._num_bytes)
+
+    def holdings(self) -> tuple[Holding, ...]:
+        """What is here, least recently used first, with the bytes of its storage form."""
+        with self._lock:
+            return tuple(Holding(g, entry.stored.name, entry.stored.num_bytes) for g, entry in self._held.items())
 
     def close(self) -> None:
         """Nobody may wait for ever."""

@@ -19,7 +19,7 @@ from engine.sampler import describe, sample_batch
 from engine.scheduler import Scheduler
 from engine.sequence import Sequence
 from engine.stats import EngineStats
-from engine.tier_stats import Source, SwapTimes, TierStats
+from engine.tier_stats import Holding, Source, SwapTimes, TierStats
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +97,7 @@ class EngineLoop:
 
     def snapshot(self) -> EngineStats:
         stats, scheduler = self.stats, self.scheduler
+        held = tuple(self.runner.held.copy().values())
         return EngineStats(
             steps=stats.steps,
             prompt_tokens=stats.prompt_tokens,
@@ -108,11 +109,12 @@ class EngineLoop:
             queued=self.num_queued,
             num_slots=scheduler.slots.num_slots,
             slots_used=len(scheduler.slots.resident),
-            resident=tuple(sorted(self.runner.names.copy().values())),
+            resident=tuple(sorted(holding.name for holding in held)),
             kv_blocks_used=scheduler.blocks.num_blocks - scheduler.blocks.num_free,
             kv_blocks_total=scheduler.blocks.num_blocks,
             memory_bytes=self.runner.model.memory_bytes(),
-            tiers={"device": self._device_tier()},
+            tiers={"device": self._device_tier(held)},
+            holdings={"device": held},
             swap_seconds=self.times.swaps(),
             stage_seconds=self.times.stages(),
         )
@@ -191,9 +193,9 @@ class EngineLoop:
         for slot in self.scheduler.slots.take_freed():
             self.runner.clear(slot)
 
-    def _device_tier(self) -> TierStats:
-        slots, sizes = self.scheduler.slots, self.runner.num_bytes.copy()
-        return TierStats(slots.hits, slots.misses, slots.evictions, len(sizes), sum(sizes.values()))
+    def _device_tier(self, held: tuple[Holding, ...]) -> TierStats:
+        slots, num_bytes = self.scheduler.slots, sum(holding.num_bytes for holding in held)
+        return TierStats(slots.hits, slots.misses, slots.evictions, len(held), num_bytes)
 
     def _draw(
         self, plan: StepPlan, logits: Tensor

@@ -143,7 +143,8 @@ class Engine:
     def stats(self) -> EngineStats:
         tiers = {"host": self._host.stats(), **({"disk": self._files.stats()} if self._files else {})}
         stats = self._loop.snapshot()
-        return replace(stats, tiers={**stats.tiers, **tiers})
+        holdings = {**stats.holdings, "host": self._host.holdings()}
+        return replace(stats, tiers={**stats.tiers, **tiers}, holdings=holdings)
 
     def wish(self, adapter: HostAdapter) -> None:
         """It may be asked for soon: bring it to host memory when nothing else is being made, if there is room."""
