@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from engine.errors import EngineError, EngineStopped
-from engine.host_tier import Fetched
+from engine.held_deltas import Fetched
 from engine.plan import StepPlan, Upload
 from engine.request import TokenEvent, TokenLogprobs
 from engine.runner import Runner

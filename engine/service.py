@@ -164,6 +164,10 @@ class Engine:
             self._loop.send(Unload(generation))
         return self._host.unload(generation)
 
+    def pin(self, names: frozenset[str]) -> None:
+        """Experts whose lowered forms are not evicted from host memory, whatever the bound; slots they share."""
+        self._host.pin(names)
+
     def check_capacity(self) -> None:
         """Raises EngineOverloaded when another request would exceed the queue."""
         queued = self._loop.num_queued

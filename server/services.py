@@ -128,6 +128,7 @@ def build_services(settings: Settings) -> Services:
         LightReader(lambda directory: read_package(directory, policy), on_read=engine.count_verified),
         policy,
         on_unload=engine.unload,
+        on_pins=engine.pin,
     )
     vocabulary = vocabulary_for(tokenizer.hf, engine.num_logits, tuple(sorted(tokenizer.eos_ids)), settings.cache_dir)
     trial = Trial(vocabulary.native.path)
