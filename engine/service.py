@@ -164,6 +164,10 @@ class Engine:
             self._loop.send(Unload(generation))
         return self._host.unload(generation)
 
+    async def warm(self, adapter: HostAdapter) -> None:
+        """Bring it to host memory, lowered if need be. Raises AdapterIncompatible or EngineStopped."""
+        await self._host.get(adapter)
+
     def pin(self, names: frozenset[str]) -> None:
         """Experts whose lowered forms are not evicted from host memory, whatever the bound; slots they share."""
         self._host.pin(names)

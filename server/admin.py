@@ -107,6 +107,7 @@ async def _load(services: Services, name: str) -> dict[str, Any]:
         manifest, generation = lease.adapter.manifest, lease.adapter.generation
         if not services.is_compatible(manifest):
             raise AdapterIncompatible(manifest.name, "it was made for another base than the one that runs")
+        await services.engine.warm(lease.adapter)
         return {"name": manifest.name, "generation": generation, "bytes": lease.adapter.num_bytes}
 
 

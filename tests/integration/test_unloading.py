@@ -116,6 +116,15 @@ async def test_unloading_over_http_frees_host_memory_and_the_slot(root: Path, gr
         assert (await server.memory())[units["generation"]]["slot_bytes"] == units["slot_bytes"]
 
 
+async def test_loading_over_http_lowers_so_that_the_next_swap_is_a_copy(root: Path, grammar_cache: Path) -> None:
+    async with running(root, grammar_cache) as server:
+        loaded = (await server.http.post("/admin/experts/units/load")).json()
+        held = (await server.memory())[loaded["generation"]]
+        assert (held["slot_bytes"], held["host_bytes"] > 400_000) == (0, True)
+        await server.ask("units")
+        assert list(server.services.engine.stats().swap_seconds) == [("lora", "host")]
+
+
 async def test_unloading_under_a_running_answer_frees_when_it_ends(root: Path, grammar_cache: Path) -> None:
     async with running(root, grammar_cache) as server:
         generation = server.services.store.state("units").generation
