@@ -69,3 +69,30 @@ class GrammarUntried(GrammarError):
     def __init__(self, reason: str) -> None:
         super().__init__(f"the grammar can not be checked: {reason}")
         self.reason = reason
+
+
+class RegexUnsupported(GrammarError):
+    """A regular expression that is broken, or says what no grammar of ours can enforce."""
+
+    def __init__(self, reason: str, position: int) -> None:
+        super().__init__(f"unsupported regular expression: {reason}, at character {position}")
+        self.reason = reason
+        self.position = position
+
+
+class AutomatonTooLarge(GrammarError):
+    """A regular language takes more states, or more work, than the limit; callers turn it into their own fault."""
+
+    def __init__(self, what: str, limit: int) -> None:
+        super().__init__(f"the language takes more than {limit:,} {what}")
+        self.reason = f"it takes more than {limit:,} {what}"
+
+
+class SchemaUnsupported(GrammarError):
+    """A JSON Schema with a keyword that can not be enforced; nothing is ever dropped silently."""
+
+    def __init__(self, keyword: str, pointer: str, reason: str) -> None:
+        super().__init__(f"unsupported JSON schema: {keyword!r} at {pointer or '#'}: {reason}")
+        self.keyword = keyword
+        self.pointer = pointer
+        self.reason = reason

@@ -23,7 +23,15 @@ from engine.errors import (
     SamplingInvalid,
     TooManyExperts,
 )
-from grammars.errors import GrammarError, GrammarInvalid, GrammarUnknown, GrammarUntried, SchemaTextInvalid
+from grammars.errors import (
+    GrammarError,
+    GrammarInvalid,
+    GrammarUnknown,
+    GrammarUntried,
+    RegexUnsupported,
+    SchemaTextInvalid,
+    SchemaUnsupported,
+)
 from router.errors import RouterError
 from server.schemas import ErrorBody, ErrorDetail
 from server.settings import ServerError
@@ -59,6 +67,8 @@ FAULTS: dict[type[Exception], Fault] = {
     SchemaTextInvalid: Fault(400, _INVALID, "schema_invalid", "grammar"),
     GrammarInvalid: Fault(400, _INVALID, "grammar_invalid", "grammar"),
     GrammarUntried: Fault(503, "server_error", "grammar_unchecked", "grammar", is_temporary=True),
+    RegexUnsupported: Fault(400, _INVALID, "regex_unsupported", "grammar"),
+    SchemaUnsupported: Fault(400, _INVALID, "schema_unsupported", "grammar"),
     GrammarError: _OURS,
     GrammarDeadEnd: Fault(503, "server_error", "grammar_dead_end", "grammar"),
     LogitsInvalid: Fault(503, "server_error", "logits_invalid"),
