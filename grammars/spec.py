@@ -4,17 +4,21 @@ Knows no compiler. Called by the server, which hands the text to `GrammarCompile
 here contains a client's words.
 """
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import count, takewhile
 from typing import Final
 
-from grammars.errors import GrammarInvalid
+from grammars import json_schema, library, regex
+from grammars.errors import GrammarInvalid, SchemaTextInvalid
 from grammars.gbnf import MAX_BYTES
 
 MAX_CHOICES: Final = 1_000
-MAX_MADE_BYTES: Final = 128 * 1024
+MAX_MADE_BYTES: Final = 256 * 1024
 """Of GBNF that is made from a request: it is longer than what it is made from."""
+_KEPT: Final = 64  # conversions: a service sends the same few schemas again and again
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +34,37 @@ class OneOf:
     texts: tuple[str, ...]
 
 
-Spec = Gbnf | OneOf
+@dataclass(frozen=True, slots=True)
+class JsonSchema:
+    """JSON values that satisfy this schema, itself JSON text: the order of its properties is that of the answer's."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """Texts that the regular expression matches as a whole."""
+
+    regex: str
+
+
+@dataclass(frozen=True, slots=True)
+class Narrowed:
+    """A library grammar that knows only the names of a schema: CREATE TABLE lines, or a graph's patterns."""
+
+    library: str
+    schema: str
+
+
+@dataclass(frozen=True, slots=True)
+class NarrowedByPrompt:
+    """The same, with the schema that stands in a prompt."""
+
+    library: str
+    prompt: str
+
+
+Spec = Gbnf | OneOf | JsonSchema | Pattern | Narrowed | NarrowedByPrompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +77,37 @@ class Source:
 
 
 def source(spec: Spec) -> Source:
-    """Raises GrammarInvalid. The text itself is not looked at yet."""
+    """Raises GrammarInvalid, SchemaUnsupported, RegexUnsupported, GrammarUnknown or SchemaTextInvalid.
+
+    GBNF itself is not looked at yet.
+    """
     match spec:
         case Gbnf(text, root):
             return Source(text, root)
+        case NarrowedByPrompt(name, prompt):
+            return Source(_made(Narrowed(name, _schema_in(name, prompt))), max_bytes=MAX_MADE_BYTES)
+    return Source(_made(spec), max_bytes=MAX_MADE_BYTES)
+
+
+@lru_cache(maxsize=_KEPT)
+def _made(spec: OneOf | JsonSchema | Pattern | Narrowed) -> str:
+    match spec:
         case OneOf(texts):
-            return Source(one_of(texts), max_bytes=MAX_MADE_BYTES)
+            return one_of(texts)
+        case JsonSchema(text):
+            return json_schema.to_gbnf(json.loads(text))
+        case Pattern(pattern):
+            return regex.to_gbnf(pattern)
+        case Narrowed(name, schema):
+            return library.build(name, schema)
+
+
+def _schema_in(name: str, prompt: str) -> str:
+    if not library.find(name).takes_schema:
+        raise SchemaTextInvalid(1, f"the grammar {name!r} takes no schema")
+    if (schema := library.find_schema(name, prompt)) is None:
+        raise SchemaTextInvalid(1, f"the prompt holds none that the grammar {name!r} could take")
+    return schema
 
 
 def literal(text: str) -> str:

@@ -34,8 +34,11 @@ from server.schemas import (
     GbnfGrammar,
     GenerateRequest,
     GrammarField,
+    NarrowedGrammar,
+    RegexGrammar,
     Reply,
     Routing,
+    SchemaGrammar,
     Timings,
     Usage,
 )
@@ -74,7 +77,7 @@ async def begin(services: Services, body: GenerateRequest) -> Running:
     with ExitStack() as leases:
         experts = await fetch_experts(services, decision, leases)
         prompt_ids = await asyncio.to_thread(services.tokenizer.encode_chat, body.conversation)
-        matcher = await compile_grammar(services, body.grammar, experts)
+        matcher = await compile_grammar(services, body, experts)
         request_id = f"gen-{uuid4().hex}"
         sampling = sampling_for(body, experts)
         tokens = await services.engine.submit(GenerationRequest(request_id, prompt_ids, experts, sampling, matcher))
@@ -147,38 +150,47 @@ def release_unwanted(fetching: asyncio.Future[Lease]) -> None:
 
 
 async def compile_grammar(
-    services: Services, wanted: GrammarField | None, experts: Sequence[ExpertUse]
+    services: Services, body: GenerateRequest, experts: Sequence[ExpertUse]
 ) -> TokenMatcher | None:
     """One sequence's grammar state, or None where the text is free. Raises what the grammars raise."""
-    if (name := library_name(wanted, experts)) is not None:
+    if (name := library_name(body.grammar, experts)) is not None:
         compiled = await asyncio.to_thread(services.compiler.compile, library.text(name))
         return compiled.matcher()
-    theirs = package_grammar(experts) if wanted == "auto" else wanted
-    if theirs is None or isinstance(theirs, str):
+    theirs = package_grammar(experts) if body.grammar == "auto" else asked_for(body)
+    if theirs is None:
         return None
     async with services.grammar_turns:
         compiled = await asyncio.to_thread(compile_theirs, services.compiler, theirs)
     return compiled.matcher()
 
 
-def compile_theirs(compiler: CompilerDoor, theirs: HostAdapter | GbnfGrammar | ChoiceGrammar) -> Grammar:
+def compile_theirs(compiler: CompilerDoor, theirs: HostAdapter | spec.Spec) -> Grammar:
     """A grammar of a client's or of a package's; what is wrong with the latter is not the client's fault."""
     if isinstance(theirs, HostAdapter):
         try:
             return compiler.compile_untrusted(theirs.grammar or "", "root", spec.MAX_MADE_BYTES)
         except GrammarInvalid as fault:
             raise PackageInvalid(theirs.manifest.name, str(fault)) from fault
-    source = spec.source(asked_for(theirs))
+    source = spec.source(theirs)
     return compiler.compile_untrusted(source.gbnf, source.root, source.max_bytes)
 
 
-def asked_for(grammar: GbnfGrammar | ChoiceGrammar) -> spec.Spec:
+def asked_for(body: GenerateRequest) -> spec.Spec | None:
     """The wire's form as the grammars know it."""
-    match grammar:
+    match grammar := body.grammar:
         case GbnfGrammar():
             return spec.Gbnf(grammar.gbnf, grammar.root)
         case ChoiceGrammar():
             return spec.OneOf(tuple(grammar.choice))
+        case SchemaGrammar():
+            return spec.JsonSchema(grammar.text)
+        case RegexGrammar():
+            return spec.Pattern(grammar.regex)
+        case NarrowedGrammar():
+            if grammar.schema_text is None:
+                return spec.NarrowedByPrompt(grammar.library, body.told_text)
+            return spec.Narrowed(grammar.library, grammar.schema_text)
+    return None
 
 
 def library_name(wanted: GrammarField | None, experts: Sequence[ExpertUse]) -> str | None:

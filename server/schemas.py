@@ -4,6 +4,7 @@ Knows no room's insides; which experts and grammars exist is decided later, by t
 fields are refused, numbers are finite and bounded, and nothing is converted from one type to another.
 """
 
+import json
 import re
 from typing import Annotated, Literal
 
@@ -11,12 +12,16 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_val
 from pydantic_core import PydanticCustomError
 
 from engine.request import FinishReason
+from grammars.create_table import MAX_CHARS
 from grammars.gbnf import MAX_BYTES
+from grammars.json_schema.document import MAX_BYTES as MAX_SCHEMA_BYTES
+from grammars.regex import MAX_PATTERN
 from grammars.spec import MAX_CHOICES
 
 _LIBRARY_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _NO_GRAMMAR = (
-    'send "auto" (the expert\'s), null (none), the name of a library grammar, {"gbnf": "..."} or {"choice": ["..."]}'
+    'send "auto" (the expert\'s), null (none), the name of a library grammar, or an object: {"gbnf": "..."}, '
+    '{"choice": ["..."]}, {"json_schema": {...}}, {"regex": "..."} or {"library": "sql", "schema": "..."}'
 )
 
 ExpertName = Annotated[str, Field(min_length=1, max_length=64)]
@@ -59,7 +64,55 @@ class ChoiceGrammar(Wire):
         return value
 
 
-_GRAMMAR_KINDS = {"gbnf": "a GBNF grammar", "choice": "a choice"}
+class SchemaGrammar(Wire):
+    """The answer is JSON of this schema (draft 2020-12 or 7); what can not be enforced is refused by name."""
+
+    json_schema: dict[str, object]
+
+    @field_validator("json_schema")
+    @classmethod
+    def _bounded(cls, value: dict[str, object]) -> dict[str, object]:
+        try:
+            size = len(json.dumps(value, ensure_ascii=False, allow_nan=False).encode())
+        except (ValueError, RecursionError):
+            raise PydanticCustomError("schema_no_json", "it is nested too deeply, or holds what is no JSON") from None
+        if size > MAX_SCHEMA_BYTES:
+            raise PydanticCustomError("schema_too_long", f"{size:,} bytes; the limit is {MAX_SCHEMA_BYTES:,}")
+        return value
+
+    @property
+    def text(self) -> str:
+        return json.dumps(self.json_schema, ensure_ascii=False)
+
+
+class RegexGrammar(Wire):
+    """The answer as a whole matches this regular expression, in the common part of ECMA-262's and Python's."""
+
+    regex: str = Field(min_length=1, max_length=MAX_PATTERN, examples=["[A-Z]{2}-[0-9]{4}"])
+
+
+class NarrowedGrammar(Wire):
+    """A library grammar that admits only the names of a schema: `sql` takes CREATE TABLE lines, `cypher` a graph's
+    patterns. Send the schema, or `from_prompt` where it stands in the prompt or the messages."""
+
+    library: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$", examples=["sql"])
+    schema_text: str | None = Field(default=None, alias="schema", min_length=1, max_length=MAX_CHARS)
+    from_prompt: bool = False
+
+    @model_validator(mode="after")
+    def _one_schema(self) -> "NarrowedGrammar":
+        if (self.schema_text is None) != self.from_prompt:
+            raise PydanticCustomError("schema_or_prompt", 'send either "schema" or "from_prompt": true')
+        return self
+
+
+_GRAMMAR_KINDS = {
+    "gbnf": "a GBNF grammar",
+    "choice": "a choice",
+    "json_schema": "a JSON schema",
+    "regex": "a regular expression",
+    "library": "a library grammar",
+}
 
 
 def _grammar_kind(value: object) -> str | None:
@@ -74,7 +127,10 @@ def _grammar_kind(value: object) -> str | None:
 GrammarField = Annotated[
     Annotated[str, Tag("a name")]
     | Annotated[GbnfGrammar, Tag("a GBNF grammar")]
-    | Annotated[ChoiceGrammar, Tag("a choice")],
+    | Annotated[ChoiceGrammar, Tag("a choice")]
+    | Annotated[SchemaGrammar, Tag("a JSON schema")]
+    | Annotated[RegexGrammar, Tag("a regular expression")]
+    | Annotated[NarrowedGrammar, Tag("a library grammar")],
     Discriminator(_grammar_kind, custom_error_type="grammar_form", custom_error_message=_NO_GRAMMAR),
 ]
 
@@ -91,7 +147,7 @@ class GenerateRequest(Wire):
     max_experts: int = Field(default=1, ge=1, le=10, description="How many experts the router may mix.")
     grammar: GrammarField | None = Field(
         default="auto",
-        description='"auto" is the expert\'s own; null is none; else a library name, a GBNF grammar or a choice.',
+        description='"auto" is the expert\'s own; null is none; else a library name or a grammar of your own.',
     )
     max_tokens: int | None = Field(default=None, ge=1, le=131_072)
     temperature: float | None = Field(default=None, ge=0, le=5)
@@ -129,6 +185,11 @@ class GenerateRequest(Wire):
         if self.messages is None:
             return (("user", self.prompt or ""),)
         return tuple((message.role, message.content) for message in self.messages)
+
+    @property
+    def told_text(self) -> str:
+        """All that the answer may be told: what system and user wrote."""
+        return "\n".join(content for role, content in self.conversation if role != "assistant")
 
     @property
     def user_text(self) -> str:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from grammars import growth, spec
 from grammars.admission import admit
 from grammars.compiler import GrammarCompiler
-from grammars.errors import GrammarInvalid
+from grammars.errors import GrammarError, GrammarInvalid, SchemaTextInvalid
 from grammars.gbnf import MAX_BYTES, parse
 from grammars.syntax import Literal
 from tests.unit.grammars.walks import is_sentence, spell
@@ -46,7 +46,7 @@ def test_the_longest_choice_is_admitted() -> None:
     assert source.max_bytes == spec.MAX_MADE_BYTES > len(source.gbnf)
     growth.check(admit(source.gbnf, max_bytes=source.max_bytes))
     apart = [chr(0x4E00 + number) + "\x01" * 31 for number in range(1_000)]  # every character is escaped
-    with pytest.raises(GrammarInvalid, match="the limit is 131,072"):
+    with pytest.raises(GrammarInvalid, match="the limit is 262,144"):
         admit(spec.one_of(apart), max_bytes=spec.MAX_MADE_BYTES)
 
 
@@ -58,3 +58,53 @@ def test_a_choice_that_can_not_be_made_is_refused(texts: tuple[str, ...]) -> Non
 
 def test_gbnf_is_taken_as_it_is() -> None:
     assert spec.source(spec.Gbnf("x ::= [", "x")) == spec.Source("x ::= [", "x", MAX_BYTES)
+
+
+TABLES = "CREATE TABLE singers (name TEXT, age INT);"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "good", "bad"),
+    [
+        (
+            spec.JsonSchema(
+                '{"type": "object", "properties": {"b": {"type": "integer"}, "a": {"const": 1}}, "required": ["b"]}'
+            ),
+            '{"b": 7, "a": 1}',
+            '{"a": 1, "b": 7}',
+        ),
+        (spec.Pattern(r"[A-Z]{2}-\d+"), "AB-12", "ab-12"),
+        (spec.Narrowed("sql", TABLES), "SELECT name FROM singers;", "SELECT nick FROM singers;"),
+        (spec.NarrowedByPrompt("sql", f"Who is 30?\n{TABLES}"), "SELECT age FROM singers;", "SELECT a FROM singers;"),
+    ],
+)
+def test_what_is_made_from_a_request_is_admitted_and_says_just_that(
+    wanted: spec.Spec, good: str, bad: str, compiler: GrammarCompiler
+) -> None:
+    source = spec.source(wanted)
+    growth.check(admit(source.gbnf, source.root, source.max_bytes))
+    compiled, pieces = compiler.compile(source.gbnf), compiler_pieces(compiler)
+    assert is_sentence(compiled.matcher(), spell(pieces, good.encode()))
+    assert not is_sentence(compiled.matcher(), spell(pieces, bad.encode()))
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        spec.JsonSchema('{"type": "nothing"}'),
+        spec.Pattern("(?=a)"),
+        spec.Narrowed("sql", "no tables"),
+        spec.Narrowed("no-such", TABLES),
+        spec.NarrowedByPrompt("no-such", TABLES),
+    ],
+)
+def test_what_no_grammar_can_be_made_of_is_refused(wanted: spec.Spec) -> None:
+    with pytest.raises(GrammarError):
+        spec.source(wanted)
+
+
+def test_a_prompt_without_a_schema_is_told_so() -> None:
+    with pytest.raises(SchemaTextInvalid, match="the prompt holds none"):
+        spec.source(spec.NarrowedByPrompt("sql", "Who is 30?"))
+    with pytest.raises(SchemaTextInvalid, match="'date' takes no schema"):
+        spec.source(spec.NarrowedByPrompt("date", TABLES))

@@ -12,7 +12,7 @@ from adapters_store.errors import ExpertNotFound, PackageInvalid, StoreFull
 from adapters_store.store import AdapterStore
 from engine.errors import AdapterIncompatible, EngineOverloaded, PromptTooLong
 from engine.request import FinishReason, SamplingParams
-from grammars import library
+from grammars import library, spec
 from grammars.errors import GrammarInvalid, GrammarUnknown
 from router.decision import ExpertScore, RouteDecision, RouteQuery
 from router.pipeline import Router
@@ -171,6 +171,29 @@ async def test_only_the_librarys_grammars_are_compiled_untried(
     assert isinstance(services.compiler, FakeCompiler)
     assert services.compiler.tried == tried
     assert len(services.compiler.compiled) == 1
+
+
+@pytest.mark.parametrize(
+    ("grammar", "same_as"),
+    [
+        ({"json_schema": {"enum": [1, 2]}}, spec.JsonSchema('{"enum": [1, 2]}')),
+        ({"regex": "[ab]+"}, spec.Pattern("[ab]+")),
+        ({"library": "sql", "schema": "CREATE TABLE t (a INT);"}, spec.Narrowed("sql", "CREATE TABLE t (a INT);")),
+        ({"library": "sql", "from_prompt": True}, spec.Narrowed("sql", "CREATE TABLE u (b INT);")),
+    ],
+)
+async def test_every_form_of_a_grammar_becomes_gbnf_that_is_tried(
+    grammar: dict[str, object], same_as: spec.Spec, services: Services
+) -> None:
+    messages = [
+        {"role": "system", "content": "CREATE TABLE u (b INT);"},
+        {"role": "assistant", "content": "CREATE TABLE w (c INT);"},
+        {"role": "user", "content": "How many?"},
+    ]
+    body = GenerateRequest.model_validate({"messages": messages, "experts": [], "grammar": grammar})
+    (await begin(services, body)).close()
+    assert isinstance(services.compiler, FakeCompiler)
+    assert services.compiler.tried == [(spec.source(same_as).gbnf, "root")]
 
 
 async def test_a_packages_faulty_grammar_is_not_the_clients_fault(services: Services) -> None:

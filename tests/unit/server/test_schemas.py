@@ -103,7 +103,7 @@ def test_the_largest_seed_is_accepted() -> None:
 
 @pytest.mark.parametrize("grammar", ['root ::= "a"', "root ::= [a-z]+\n", ["json"], 7, "", "JSON", {}, {"ebnf": "x"}])
 def test_what_is_no_form_of_a_grammar_is_refused_with_a_word_on_the_forms(grammar: object) -> None:
-    with pytest.raises(ValidationError, match=r'send "auto" .* or \{"choice"'):
+    with pytest.raises(ValidationError, match=r'send "auto" .*, \{"choice".* or \{"library"'):
         parse(grammar=grammar)
 
 
@@ -134,6 +134,18 @@ def test_a_grammar_of_the_clients_own_passes() -> None:
         {"choice": ["x" * 1001]},
         {"choice": [f"{n}" for n in range(1001)]},
         {"choice": [f"{n:0>34}" for n in range(1000)]},
+        {"json_schema": "{}"},
+        {"json_schema": {"const": float("nan")}},
+        {"json_schema": {"const": "x" * 65_536}},
+        {"json_schema": {}, "regex": "a"},
+        {"regex": ""},
+        {"regex": "x" * 4_097},
+        {"library": "sql"},
+        {"library": "SQL", "schema": "x"},
+        {"library": "sql", "schema": ""},
+        {"library": "sql", "schema": "x" * 65_537},
+        {"library": "sql", "schema": "x", "from_prompt": True},
+        {"library": "sql", "from_prompt": False},
     ],
 )
 def test_a_clients_grammar_out_of_its_bounds_is_refused(grammar: object) -> None:
