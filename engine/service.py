@@ -140,6 +140,11 @@ class Engine:
         return self.shape.vocab_size
 
     @property
+    def max_context(self) -> int:
+        """Positions of one request, prompt and answer."""
+        return self.config.max_context
+
+    @property
     def budget(self) -> Budget:
         return budget_of(self.config, self.shape)
 

@@ -1,7 +1,7 @@
-"""GBNF of an answer that calls functions: each call as JSON between marks, its arguments held to the function's schema.
+"""GBNF of an answer that calls functions: each call as JSON between marks, its arguments held to their schema.
 
-An answer is free text, which the opening mark ends, and then calls; or calls alone. Knows no model and no HTTP. Called by
-`spec`.
+An answer is free text, which the opening mark ends, and then calls; or calls alone. Knows no model and no HTTP. Called
+by `spec`.
 """
 
 import json

@@ -45,6 +45,20 @@ class NotReady(ServerError):
         super().__init__(f"the server is {state}; try again when /ready answers 200")
 
 
+class ModelNotFound(ServerError):
+    def __init__(self, model: str) -> None:
+        self.model = model
+        super().__init__(f"the model {model[:80]!r} does not exist; GET /v1/models lists those that do")
+
+
+class RequestRefused(ServerError):
+    """The body asks for something that this server does not do, or cannot do with the rest of it."""
+
+    def __init__(self, param: str, reason: str) -> None:
+        self.param = param
+        super().__init__(f"{param}: {reason}")
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     status: int
@@ -81,6 +95,8 @@ FAULTS: dict[type[Exception], Fault] = {
     EngineStopped: Fault(503, "server_error", "engine_stopped", is_temporary=True),
     EngineError: _OURS,
     RouterError: _OURS,
+    ModelNotFound: Fault(404, _INVALID, "model_not_found", "model"),
+    RequestRefused: Fault(400, _INVALID, "unsupported_value"),
     NotReady: Fault(503, "server_error", "not_ready", is_temporary=True),
 }
 
@@ -96,7 +112,8 @@ def error_body(error: Exception) -> ErrorBody:
     """The error as a client may see it."""
     fault = fault_of(error)
     message = "internal error" if fault is _OURS else str(error)
-    return _body(message, fault.type, fault.param, fault.code)
+    param = error.param if isinstance(error, RequestRefused) else fault.param
+    return _body(message, fault.type, param, fault.code)
 
 
 def error_response(error: Exception) -> Response:
@@ -138,12 +155,15 @@ def _validation_body(error: RequestValidationError) -> ErrorBody:
     return _body(f"{path}: {message}" if path else message, _INVALID, path or None, kind)
 
 
+_UNION_MEMBERS = ("str", "int", "ExpertChoice", "NamedTool", "Message")
+
+
 def _path(location: tuple[int | str, ...]) -> str:
     """('messages', 0, 'role') -> messages[0].role, without the names of union members that pydantic adds."""
     path = ""
     for step in location:
         if isinstance(step, int):
             path += f"[{step}]"
-        elif step.isidentifier() and step not in ("str", "ExpertChoice"):
+        elif step.isidentifier() and step not in _UNION_MEMBERS:
             path += f".{step}" if path else step
     return path

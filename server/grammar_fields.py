@@ -1,4 +1,4 @@
-"""The grammars that a request may bring: their forms on the wire, and their bounds. The texts are judged by `grammars`."""
+"""The grammars that a request may bring: their forms on the wire and bounds. `grammars` judges the texts."""
 
 import json
 import re

@@ -1,22 +1,19 @@
 """The endpoints: which path leads to which work, and how the result is sent.
 
-`POST /generate` is told in `generation.py`; here an answer becomes one body or a stream. Knows no tensors, no
-tokens.
+`POST /generate` is told in `generation.py`, its form in `generate_form.py`. Knows no tensors, no tokens.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
 
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from adapters_store.manifest import Manifest
 from grammars import library
-from server import grammar_routes
-from server.errors import error_body, fault_of
-from server.generation import Running, answer, begin
-from server.log import log_event, log_fault
+from server import generate_form, grammar_routes
+from server.exchange import Exchange
 from server.metrics import CONTENT_TYPE, Metrics
+from server.openai import routes as openai_routes
 from server.schemas import (
     BaseCard,
     BrokenExpert,
@@ -26,10 +23,8 @@ from server.schemas import (
     GenerateRequest,
     Reply,
     Status,
-    TextChunk,
 )
 from server.services import Lifecycle, Services
-from server.streaming import DONE, EventStream, cancelling_on_disconnect, event_of
 
 _ERRORS: dict[int | str, dict[str, object]] = {
     status: {"model": ErrorBody} for status in (400, 404, 413, 429, 500, 503, 504)
@@ -40,6 +35,7 @@ class Routes:
     def __init__(self, lifecycle: Lifecycle, metrics: Metrics) -> None:
         self._lifecycle = lifecycle
         self._metrics = metrics
+        self._exchange = Exchange(lifecycle, metrics)
 
     def api(self) -> APIRouter:
         """The table of paths."""
@@ -50,19 +46,12 @@ class Routes:
         api.add_api_route("/ready", self.ready, methods=["GET"], response_model=Status)
         api.add_api_route("/metrics", self.metrics, methods=["GET"], response_class=Response)
         api.include_router(grammar_routes.api())
+        api.include_router(openai_routes.api(self._exchange))
         return api
 
     async def generate(self, body: GenerateRequest, request: Request) -> Response:
         """Text in, an expert's answer out; server-sent events with `"stream": true`."""
-        running = await begin(self._lifecycle.require(), body)
-        if body.stream:
-            return EventStream(self._events(running), running.close)
-        try:
-            async with cancelling_on_disconnect(request.receive, running.tokens.cancel):
-                reply = await self._whole(running)
-        finally:
-            running.close()
-        return Response(reply.model_dump_json(), media_type="application/json")
+        return await generate_form.respond(self._exchange, body, request)
 
     async def experts(self) -> ExpertList:
         """Every expert on disk, which of them fit this base, and which are in a slot."""
@@ -80,40 +69,6 @@ class Routes:
     async def metrics(self) -> Response:
         """Prometheus' text format."""
         return Response(self._metrics.render(), media_type=CONTENT_TYPE)
-
-    async def _whole(self, running: Running) -> Reply:
-        *_, reply = [part async for part in answer(running)]
-        assert isinstance(reply, Reply), "an answer ends with its reply"
-        self._note(reply)
-        return reply
-
-    async def _events(self, running: Running) -> AsyncGenerator[str, None]:
-        """An error after the first byte can no longer change the status: it becomes the last event."""
-        try:
-            async for part in answer(running):
-                if isinstance(part, Reply):
-                    self._note(part)
-                    yield event_of(part, exclude={"text"})
-                else:
-                    yield event_of(TextChunk(text=part))
-            yield DONE
-        except Exception as error:
-            if fault_of(error).status == 500:
-                log_fault(f"answer {running.id} broke off", error)
-            yield event_of(error_body(error))
-
-    def _note(self, reply: Reply) -> None:
-        self._metrics.count_answer(reply)
-        log_event(
-            "answer",
-            id=reply.id,
-            stage=reply.routing.stage,
-            experts=",".join(expert.name for expert in reply.experts) or "base",
-            finish=reply.finish_reason,
-            prompt_tokens=reply.usage.prompt_tokens,
-            completion_tokens=reply.usage.completion_tokens,
-            total_ms=reply.timings.total_ms,
-        )
 
 
 def _status(is_good: bool, good: str, bad: str) -> Response:

@@ -4,7 +4,7 @@ Knows no room's insides; which experts and grammars exist is decided later, by t
 fields are refused, numbers are finite and bounded, and nothing is converted from one type to another.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -103,7 +103,6 @@ class Answer(Wire):
     logprobs: list[TokenLogprob] | None = None
     tool_calls: list[ToolCall] | None = None
     problems: list[str] | None = None
-    """What an answer that was to satisfy a JSON schema still lacks: it was cut off."""
 
 
 class ExpertUsed(Wire):
@@ -148,12 +147,34 @@ class Reply(Wire):
     routing: Routing
     usage: Usage
     timings: Timings
+    logprobs: list[TokenLogprob] | None = None
+    tool_calls: list[ToolCall] | None = None
+    problems: list[str] | None = None
+    """What an answer that was to satisfy a JSON schema still lacks: it was cut off."""
+    answers: list[Answer] | None = None
+    """All of them, where a request asked for several; the fields above are then the first one's."""
+
+    @property
+    def each(self) -> list[Answer]:
+        """All answers, also where there is one."""
+        return self.answers or [
+            Answer(
+                index=0,
+                text=self.text,
+                finish_reason=self.finish_reason,
+                logprobs=self.logprobs,
+                tool_calls=self.tool_calls,
+                problems=self.problems,
+            )
+        ]
 
 
 class TextChunk(Wire):
-    """One piece of a streamed answer."""
+    """One piece of a streamed answer; of several, the one with this index."""
 
     text: str
+    index: int | None = None
+    logprobs: list[TokenLogprob] | None = None
 
 
 class ErrorDetail(Wire):

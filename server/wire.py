@@ -53,9 +53,9 @@ class SamplingFields(Wire):
     repetition_penalty: float | None = Field(default=None, ge=0.1, le=10)
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
-    logit_bias: dict[Annotated[str, Field(pattern=r"^[0-9]{1,7}$")], Annotated[float, Field(ge=-100, le=100)]] | None = (
-        Field(default=None, max_length=1024, description="By token id, what is added to its logit.")
-    )
+    logit_bias: (
+        dict[Annotated[str, Field(pattern=r"^[0-9]{1,7}$")], Annotated[float, Field(ge=-100, le=100)]] | None
+    ) = Field(default=None, max_length=1024, description="By token id, what is added to its logit.")
     seed: int | None = Field(default=None, ge=-_INT64, lt=_INT64, description="Fixes the draws.")
     n: int | None = Field(default=None, ge=1, le=MAX_ANSWERS, description="How many answers; one where left out.")
     stop: StopString | Annotated[list[StopString], Field(max_length=8)] | None = Field(

@@ -25,8 +25,9 @@ from adapters_store.manifest import (
 from adapters_store.package import write_package
 from adapters_store.store import AdapterStore
 from engine.errors import EngineOverloaded, EngineStopped, PromptTooLong
-from engine.request import FinishReason, GenerationRequest, Timings, TokenEvent
+from engine.request import FinishReason, GenerationRequest, Timings, TokenEvent, TokenLogprobs
 from engine.stats import EngineStats
+from engine.tokenizer import Content, Markup
 from router.pipeline import Router
 from server.services import Services
 
@@ -44,11 +45,29 @@ def echo(prompt: str, experts: tuple[str, ...]) -> str:
 class ByteTokenizer:
     """A token is a byte of UTF-8. A conversation is its contents, one per line."""
 
-    def encode_chat(self, messages: Sequence[tuple[str, str]]) -> tuple[int, ...]:
-        return tuple("\n".join(content for _, content in messages).encode())
+    def __len__(self) -> int:
+        return 256
+
+    def encode_chat(self, messages: Sequence[tuple[str, Content]]) -> tuple[int, ...]:
+        return tuple("\n".join(_plain(content) for _, content in messages).encode())
+
+    def encode_text(self, text: str) -> list[int]:
+        return list(text.encode())
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        return bytes(token_ids).decode(errors="replace")
+
+    def token_bytes(self, token_id: int) -> bytes:
+        return bytes([token_id])
 
     def decoder(self) -> "ByteDecoder":
         return ByteDecoder()
+
+
+def _plain(content: Content) -> str:
+    if isinstance(content, str):
+        return content
+    return "".join(part.text if isinstance(part, Markup) else part for part in content)
 
 
 class ByteDecoder:
@@ -150,11 +169,18 @@ class FakeGeneration:
                 if self._cancelled.is_set():
                     break
                 self.num_given += 1
-                yield TokenEvent(token_id=token_id)
+                yield TokenEvent(token_id, self._scores(token_id))
             reason = FinishReason.CANCELLED if self._cancelled.is_set() else self._reason
             yield TokenEvent(finish=reason, timings=self._engine.timings_of(self._request))
         finally:
             self._engine.num_running -= 1
+
+    def _scores(self, token_id: int) -> TokenLogprobs | None:
+        """As if each token were half certain, and the ones after it a little less each."""
+        count = self._request.sampling.logprobs
+        if count is None:
+            return None
+        return TokenLogprobs(-0.5, tuple(((token_id + n) % 256, -0.5 - n) for n in range(count)))
 
     async def _step(self) -> None:
         """Until the engine lets the next token go, or this request is cancelled."""
@@ -178,6 +204,8 @@ class FakeEngine:
         self.quantization = "fp32"
         self.max_queue = max_queue
         self.max_prompt = max_prompt
+        self.max_context = 1 << 20
+        self.max_submitted: int | None = None
         self.rule = rule
         self.flowing = asyncio.Event()
         self.flowing.set()
@@ -211,6 +239,8 @@ class FakeEngine:
     async def submit(self, request: GenerationRequest) -> FakeGeneration:
         if not self._is_running:
             raise EngineStopped("the engine is stopped")
+        if len(self.requests) == self.max_submitted:
+            raise EngineOverloaded(len(self.requests), self.max_submitted)
         if len(request.prompt_ids) > self.max_prompt:
             raise PromptTooLong(len(request.prompt_ids), self.max_prompt)
         names = tuple(use.adapter.manifest.name for use in request.experts)

@@ -12,14 +12,7 @@ from fastapi import FastAPI
 from server.services import Lifecycle
 from tests.asgi import OpenRequest
 from tests.fakes import FakeEngine
-
-
-def events(text: str) -> list[object]:
-    """The data of each server-sent event; the closing mark stays a string."""
-    blocks = text.removesuffix("\n\n").split("\n\n")
-    assert all(block.startswith("data: ") for block in blocks)
-    data = [block.removeprefix("data: ") for block in blocks]
-    return [item if item == "[DONE]" else json.loads(item) for item in data]
+from tests.unit.server.events import events
 
 
 async def test_a_reply_holds_what_the_issue_names(client: httpx.AsyncClient) -> None:
@@ -105,7 +98,7 @@ async def test_an_engine_that_dies_mid_answer_is_told_and_never_silent(
         ({"prompt": "x", "temperature": 99}, 400, "temperature"),
         ({"prompt": "x", "stop": ["a" * 65]}, 400, "stop[0]"),
         ({"prompt": "x", "experts": [{"name": "sql", "weight": -1}]}, 400, "experts[0].weight"),
-        ({"messages": [{"role": "tool", "content": "x"}]}, 400, "messages[0].role"),
+        ({"messages": [{"role": "ghost", "content": "x"}]}, 400, "messages[0].role"),
         ({"prompt": "x", "grammar": 'root ::= "a"'}, 400, "grammar"),
         ({"prompt": "x", "grammar": "nope"}, 400, "grammar"),
         ({"prompt": "x", "grammar": {"gbnf": 7}}, 400, "grammar.gbnf"),
