@@ -29,6 +29,17 @@ class StoreStats:
     resident_bytes: int  # loading and leased ones included: never above the capacity
 
 
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """An adapter in host memory, or one that is being loaded into it."""
+
+    name: str
+    generation: str | None  # None while it is being loaded
+    num_bytes: int
+    leases: int
+    is_retired: bool  # nobody finds it any more; it goes with its last lease
+
+
 @dataclass(slots=True, eq=False)
 class _Entry:
     name: str
@@ -65,7 +76,10 @@ class AdapterCache:
         self._capacity_bytes = capacity_bytes
         self._lock = Lock()
         self._entries: OrderedDict[str, _Entry] = OrderedDict()  # least recently used first
-        self._resident_bytes = 0  # of the entries, and of retired ones that are still leased
+        self._retired: list[_Entry] = []  # replaced or dropped, and still leased
+        self._resident_bytes = 0  # of the entries and of the retired ones
+        self.pinned: frozenset[str] = frozenset()
+        """Names that are never evicted; replaced and dropped they may be."""
         self._hits = self._misses = self._evictions = self._loads = 0
         self._load_seconds = 0.0
 
@@ -103,6 +117,23 @@ class AdapterCache:
                 resident_bytes=self._resident_bytes,
             )
 
+    def drop(self, name: str) -> bool:
+        """Its bytes are free now, or with its last lease. Was it there?"""
+        with self._lock:
+            entry = self._entries.get(name)
+            if entry is not None:
+                self._retire(entry)
+            return entry is not None
+
+    def residents(self) -> tuple[Resident, ...]:
+        """Least recently used first, then the retired ones."""
+        with self._lock:
+            return tuple(
+                Resident(entry.name, _generation_of(entry), entry.num_bytes, entry.leases, is_retired)
+                for entries, is_retired in ((self._entries.values(), False), (self._retired, True))
+                for entry in entries
+            )
+
     def _insert(self, name: str, content: Hashable, max_bytes: int) -> _Entry:
         outdated = self._entries.get(name)
         if outdated is not None:
@@ -113,7 +144,7 @@ class AdapterCache:
         return entry
 
     def _make_room(self, name: str, needed_bytes: int) -> None:
-        idle = [entry for entry in self._entries.values() if entry.leases == 0]
+        idle = [entry for entry in self._entries.values() if entry.leases == 0 and entry.name not in self.pinned]
         leased_bytes = self._resident_bytes - sum(entry.num_bytes for entry in idle)
         if leased_bytes + needed_bytes > self._capacity_bytes:
             raise StoreFull(name, needed_bytes, leased_bytes, self._capacity_bytes)
@@ -146,9 +177,17 @@ class AdapterCache:
             del self._entries[entry.name]
             if entry.leases == 0:
                 self._resident_bytes -= entry.num_bytes
+            else:
+                self._retired.append(entry)
 
     def _release(self, entry: _Entry) -> None:
         with self._lock:
             entry.leases -= 1
             if entry.leases == 0 and self._entries.get(entry.name) is not entry:
+                self._retired.remove(entry)
                 self._resident_bytes -= entry.num_bytes
+
+
+def _generation_of(entry: _Entry) -> str | None:
+    is_loaded = entry.ready.done() and entry.ready.exception() is None
+    return entry.ready.result().generation if is_loaded else None

@@ -5,6 +5,7 @@ Owns links, special files, sizes, the lock and the swap. Knows nothing of manife
 """
 
 import fcntl
+import hashlib
 import os
 import shutil
 import stat
@@ -28,16 +29,18 @@ class FileStamp(NamedTuple):
 def list_files(directory: Path) -> tuple[FileStamp, ...]:
     """Every entry by name. Links, folders and devices are refused: a package is plain files in one folder."""
     if directory.is_symlink():
-        raise PackageInvalid(directory.name, "the package is a link")
+        raise PackageInvalid(directory.name, "the package is a link", "package_link")
     stamps = []
     try:
         for entry in sorted(os.scandir(directory), key=lambda entry: entry.name):
             info = entry.stat(follow_symlinks=False)
             if not stat.S_ISREG(info.st_mode):
-                raise PackageInvalid(directory.name, f"{entry.name} is {_describe(info.st_mode)}, not a plain file")
+                fault = f"{entry.name} is {_describe(info.st_mode)}, not a plain file"
+                raise PackageInvalid(directory.name, fault, "file_special")
             stamps.append(FileStamp(entry.name, info.st_ino, info.st_mtime_ns, info.st_size))
-    except OSError as fault:
-        raise PackageInvalid(directory.name, f"cannot be listed: {fault.strerror}") from fault
+    except OSError as error:
+        fault = f"cannot be listed: {error.strerror}"
+        raise PackageInvalid(directory.name, fault, "file_unreadable") from error
     return tuple(stamps)
 
 
@@ -48,12 +51,20 @@ def read_file(path: Path, max_bytes: int) -> bytes:
         with os.fdopen(descriptor, "rb") as file:
             info = os.fstat(descriptor)
             if not stat.S_ISREG(info.st_mode):
-                raise PackageInvalid(path.parent.name, f"{path.name} is {_describe(info.st_mode)}, not a plain file")
+                fault = f"{path.name} is {_describe(info.st_mode)}, not a plain file"
+                raise PackageInvalid(path.parent.name, fault, "file_special")
             if info.st_size > max_bytes:
-                raise PackageInvalid(path.parent.name, f"{path.name} has {info.st_size} bytes, not {max_bytes} at most")
+                fault = f"{path.name} has {info.st_size} bytes, not {max_bytes} at most"
+                raise PackageInvalid(path.parent.name, fault, "file_too_large")
             return file.read(max_bytes)
-    except OSError as fault:
-        raise PackageInvalid(path.parent.name, f"{path.name} cannot be read: {fault.strerror}") from fault
+    except OSError as error:
+        fault = f"{path.name} cannot be read: {error.strerror}"
+        raise PackageInvalid(path.parent.name, fault, "file_unreadable") from error
+
+
+def digest_of(data: bytes) -> str:
+    """sha256 in hexadecimal digits, as manifests have it."""
+    return hashlib.sha256(data).hexdigest()
 
 
 @contextmanager
@@ -70,11 +81,22 @@ def locked(directory: Path, *, exclusive: bool) -> Iterator[None]:
         os.close(descriptor)
 
 
-def write_durably(path: Path, data: bytes) -> None:
-    with path.open("xb") as file:
+def write_durably(path: Path, data: bytes, mode: int = 0o666) -> None:
+    """A new file; `mode` is cut by the umask, as usual."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def sync_directory(directory: Path) -> None:
+    """Makes the names in it survive a loss of power."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def replace_directory(directory: Path, staged: Path) -> None:

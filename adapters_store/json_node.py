@@ -7,11 +7,15 @@ Knows nothing of manifests. Called by `manifest` and, for `adapter_config.json`,
 import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NoReturn
 
-from adapters_store.errors import ManifestInvalid
+from adapters_store.errors import FaultCode, ManifestInvalid
+
+HEX_32 = re.compile(r"[0-9a-f]{64}")
+"""32 bytes in hexadecimal digits: a sha256, a public key."""
+HEX_64 = re.compile(r"[0-9a-f]{128}")
 
 _KINDS = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
 
@@ -25,8 +29,8 @@ class JsonNode:
     value: object
     path: str = "$"
 
-    def fail(self, fault: str) -> NoReturn:
-        raise ManifestInvalid(self.path, fault)
+    def fail(self, fault: str, code: FaultCode = "manifest_invalid") -> NoReturn:
+        raise ManifestInvalid(self.path, fault, code)
 
     def fields(self, required: Iterable[str], optional: Iterable[str] = ()) -> dict[str, "JsonNode"]:
         """The members of an object by name. An optional member that is null counts as absent."""
@@ -90,8 +94,27 @@ class JsonNode:
 
 
 def parse_json(raw: bytes) -> JsonNode:
+    """For a document that is read member by member."""
+    return _parsed(raw, _object)
+
+
+def parse_whole(raw: bytes) -> object:
+    """For a document that is passed on as it is: no key twice, no number beyond all floats, no half of a character."""
+    value = _parsed(raw, _strict_object, _finite).value
     try:
-        return JsonNode(json.loads(raw.decode("utf-8"), object_pairs_hook=_object, parse_constant=_refuse_constant))
+        json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as fault:
+        raise ManifestInvalid("$", f"is not JSON in UTF-8: {fault}") from fault
+    return value
+
+
+def _parsed(
+    raw: bytes, members: Callable[[list[tuple[str, object]]], object], number: Callable[[str], float] = float
+) -> JsonNode:
+    try:
+        text = raw.decode("utf-8")
+        found = json.loads(text, object_pairs_hook=members, parse_float=number, parse_constant=_refuse_constant)
+        return JsonNode(found)
     except (ValueError, RecursionError) as fault:
         raise ManifestInvalid("$", f"is not JSON in UTF-8: {fault}") from fault
 
@@ -101,6 +124,21 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     for key, value in pairs:
         members[key] = _Duplicate() if key in members else value
     return members
+
+
+def _strict_object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    members: dict[str, object] = {}
+    for key, value in pairs:
+        if key in members:
+            raise ValueError(f"the key {key[:80]!r} occurs twice")
+        members[key] = value
+    return members
+
+
+def _finite(digits: str) -> float:
+    if math.isinf(number := float(digits)):
+        raise ValueError(f"{digits[:80]} is beyond all floats")
+    return number
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -1,7 +1,8 @@
 """The manifest: what an expert package says about itself.
 
-Owns the schema of `manifest.json` (version 1), both ways. Knows no tensors and touches no disk.
-`package` reads and writes it; the router uses the routing hints, the server decoding defaults and grammar.
+Owns the schema of `manifest.json`, both ways: version 2, which is published as `manifest.schema.json`, and version 1,
+where an adapter that does not say its kind is a LoRA. Knows no tensors and touches no disk. `package` reads and writes
+it; the router uses the routing hints, the server decoding defaults and grammar.
 """
 
 import json
@@ -10,14 +11,16 @@ from collections.abc import Collection
 from dataclasses import asdict, dataclass, fields
 from typing import Literal, cast, get_args
 
-from adapters_store.json_node import JsonNode, parse_json
+from adapters_store.json_node import HEX_32, JsonNode, parse_json
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+_READABLE_VERSIONS = (1, 2)
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 SOFT_PROMPT_FILE = "soft_prompt.safetensors"
 GRAMMAR_FILE = "grammar.gbnf"
 README_FILE = "README.md"
+SIGNATURE_FILE = "manifest.sig"
 # A closed list: a pickle, a script or a template has no name under which it could come in.
 PACKAGE_FILES = (CONFIG_FILE, WEIGHTS_FILE, SOFT_PROMPT_FILE, GRAMMAR_FILE, README_FILE)
 MAX_FILE_BYTES = 4 << 30
@@ -29,7 +32,6 @@ _SEMVER = re.compile(
     rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}(?:-{_PRERELEASE}(?:\.{_PRERELEASE})*)?(?:\+[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*)?"
 )
 _FINGERPRINT = re.compile(r"sha256:[0-9a-f]{64}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 _TAG = re.compile(r"\S+")
 
@@ -99,7 +101,9 @@ class Manifest:
     grammar: GrammarRef | None = None
     tags: tuple[str, ...] = ()
     license: str | None = None
+    source: str | None = None  # what it was imported from, in words; since version 2
     files: tuple[FileEntry, ...] = ()
+    schema_version: int = SCHEMA_VERSION
 
     @property
     def kind_label(self) -> str:
@@ -112,10 +116,8 @@ class Manifest:
         return sum(entry.size for entry in self.files if entry.name in (WEIGHTS_FILE, SOFT_PROMPT_FILE))
 
     def to_json(self) -> bytes:
-        text = json.dumps(
-            {"schema_version": SCHEMA_VERSION, **_without_none(asdict(self))}, indent=2, ensure_ascii=False
-        )
-        return text.encode() + b"\n"
+        members = {"schema_version": self.schema_version, **_without_none(asdict(self))}
+        return json.dumps(members, indent=2, ensure_ascii=False).encode() + b"\n"
 
 
 def _without_none(members: dict[str, object]) -> dict[str, object]:
@@ -130,32 +132,47 @@ def parse_manifest(raw: bytes) -> Manifest:
     """Raises ManifestInvalid, which names the JSON path of the first fault."""
     optional = ("soft_prompt", "routing", "decoding", "grammar", "tags", "license")
     required = ("schema_version", "name", "version", "description", "base", "adapter", "files")
-    root = parse_json(raw).fields(required, optional)
-    if root["schema_version"].integer(0, 1 << 31) != SCHEMA_VERSION:
-        root["schema_version"].fail(
-            f"version {root['schema_version'].value} is unknown, this build reads {SCHEMA_VERSION}"
-        )
+    document = parse_json(raw)
+    schema_version = _schema_version(document)
+    root = document.fields(required, optional if schema_version == 1 else (*optional, "source"))
     manifest = Manifest(
         name=root["name"].text(64, NAME),
         version=root["version"].text(64, _SEMVER),
         description=root["description"].text(2000),
         base=root["base"].text(71, _FINGERPRINT),
-        adapter=_adapter(root["adapter"]),
+        adapter=_adapter(root["adapter"], schema_version),
         soft_prompt=_soft_prompt(root["soft_prompt"]) if "soft_prompt" in root else None,
         routing=_routing(root["routing"]) if "routing" in root else RoutingHints(),
         decoding=_decoding(root["decoding"]) if "decoding" in root else DecodingDefaults(),
         grammar=_grammar(root["grammar"]) if "grammar" in root else None,
         tags=tuple(tag.text(64, _TAG) for tag in root["tags"].items(32)) if "tags" in root else (),
         license=root["license"].text(200) if "license" in root else None,
+        source=root["source"].text(400) if "source" in root else None,
         files=tuple(_file(entry) for entry in root["files"].items(len(PACKAGE_FILES))),
+        schema_version=schema_version,
     )
     _check_files(manifest, root["files"])
     return manifest
 
 
-def _adapter(node: JsonNode) -> AdapterSpec:
-    members = node.fields(("kind", "targets"), ("rank",))
-    kind = cast(AdapterKind, members["kind"].choice(get_args(AdapterKind)))
+def _schema_version(document: JsonNode) -> int:
+    """Read first, since it decides what else is known."""
+    if not isinstance(document.value, dict):
+        document.fields(("schema_version",))
+    elif "schema_version" not in document.value:
+        JsonNode(None, "$.schema_version").fail("is missing")
+    node = JsonNode(cast(dict[str, object], document.value)["schema_version"], "$.schema_version")
+    if node.integer(0, 1 << 31) not in _READABLE_VERSIONS:
+        known = " and ".join(map(str, _READABLE_VERSIONS))
+        node.fail(f"version {node.value} is unknown, this build reads {known}", "manifest_version")
+    return node.integer(*_READABLE_VERSIONS)
+
+
+def _adapter(node: JsonNode, schema_version: int) -> AdapterSpec:
+    members = node.fields(("targets",), ("kind", "rank"))
+    if "kind" not in members and schema_version > 1:
+        JsonNode(None, f"{node.path}.kind").fail("is missing")
+    kind = cast(AdapterKind, members["kind"].choice(get_args(AdapterKind)) if "kind" in members else "lora")
     if kind == "ia3" and "rank" in members:
         members["rank"].fail("IA3 has no rank")
     if kind != "ia3" and "rank" not in members:
@@ -215,7 +232,7 @@ def _file(node: JsonNode) -> FileEntry:
     return FileEntry(
         name=members["name"].choice(PACKAGE_FILES),
         size=members["size"].integer(0, MAX_FILE_BYTES),
-        sha256=members["sha256"].text(64, _SHA256),
+        sha256=members["sha256"].text(64, HEX_32),
     )
 
 

@@ -1,7 +1,7 @@
 """One expert package: a directory on disk, an immutable HostAdapter in memory.
 
-Owns the check of every byte (size, digest, safetensors only, finite values) and the atomic replacement of a
-package. Knows no device, no cache and no base model. `store` reads packages, training writes them.
+Owns the check of every byte against the manifest and the policy, and the atomic replacement of a package; `tensors`
+looks into the tensor files. Knows no device, no cache and no base model. `store` reads packages, training writes them.
 """
 
 import hashlib
@@ -12,17 +12,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
-import safetensors
 import torch
-from safetensors.torch import load as load_safetensors
 
 from adapters_store.errors import ManifestInvalid, PackageInvalid
 from adapters_store.files import list_files, read_file, replace_directory, write_durably
-from adapters_store.json_node import parse_json
+from adapters_store.json_node import parse_whole
 from adapters_store.manifest import (
     CONFIG_FILE,
     GRAMMAR_FILE,
     NAME,
+    SIGNATURE_FILE,
     SOFT_PROMPT_FILE,
     WEIGHTS_FILE,
     AdapterSpec,
@@ -30,11 +29,12 @@ from adapters_store.manifest import (
     Manifest,
     parse_manifest,
 )
+from adapters_store.policy import LENIENT, Policy
+from adapters_store.signature import MAX_SIGNATURE_BYTES, check_signature
+from adapters_store.tensors import check_shapes, read_soft_prompt, read_tensors
 
 MANIFEST_FILE = "manifest.json"
-SOFT_PROMPT_TENSOR = "prompt_embeddings"  # PEFT's name for it
 _MAX_MANIFEST_BYTES = 1 << 20
-_FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 _PEFT_TYPES = {"lora": "LORA", "dora": "LORA", "ia3": "IA3", "lokr": "LOKR"}
 
 
@@ -43,7 +43,7 @@ class HostAdapter:
     """An expert in host memory. Its tensors are never changed: other requests hold the same object."""
 
     manifest: Manifest
-    generation: str  # sha256 of the content: two adapters of one generation are interchangeable, names are not
+    generation: str  # sha256 of the content, a signature included: equal generations are interchangeable, names not
     config: Mapping[str, object]  # adapter_config.json as PEFT wrote it
     tensors: Mapping[str, torch.Tensor]
     soft_prompt: torch.Tensor | None  # [num_virtual_tokens, hidden]
@@ -51,29 +51,52 @@ class HostAdapter:
     num_bytes: int  # of all tensors
 
 
-def read_manifest(directory: Path) -> Manifest:
+@dataclass(frozen=True, slots=True)
+class PackageCard:
+    """What a package says of itself; that its contents keep the word is known once they were read."""
+
+    manifest: Manifest
+    generation: str
+    signer: bytes | None
+    """The public key that signed the manifest; None for an unsigned package."""
+
+
+def read_manifest(directory: Path, policy: Policy = LENIENT) -> Manifest:
     """The manifest of a package whose directory holds exactly the files it lists; contents are not read."""
-    return _read_manifest(directory)[1]
+    return describe_package(directory, policy).manifest
 
 
-def read_package(directory: Path) -> HostAdapter:
+def describe_package(directory: Path, policy: Policy = LENIENT) -> PackageCard:
+    """As `read_manifest`, with the generation that the package has if its digests are true."""
+    name = directory.name
+    if not NAME.fullmatch(name):
+        raise PackageInvalid(name, f"the name of its directory does not match {NAME.pattern}", "name_invalid")
+    sizes = {stamp.name: stamp.size for stamp in list_files(directory)}
+    raw, manifest = _read_manifest(directory, sizes)
+    _check_listing(manifest, sizes)
+    _check_policy(manifest, policy)
+    signature = read_file(directory / SIGNATURE_FILE, MAX_SIGNATURE_BYTES) if SIGNATURE_FILE in sizes else None
+    signer = check_signature(name, raw, signature, policy)
+    return PackageCard(manifest, _generation(raw, manifest, signature), signer)
+
+
+def read_package(directory: Path, policy: Policy = LENIENT) -> HostAdapter:
     """Raises PackageInvalid for whatever is wrong with it. Every byte is checked before it is interpreted."""
     name = directory.name
-    manifest_bytes, manifest = _read_manifest(directory)
+    card = describe_package(directory, policy)
+    manifest = card.manifest
     content = {entry.name: _read_entry(directory, entry) for entry in manifest.files}
-    try:
-        config = parse_json(content[CONFIG_FILE]).value
-    except ManifestInvalid as fault:
-        raise PackageInvalid(name, f"{CONFIG_FILE} {fault.fault}") from fault
-    if not isinstance(config, dict):
-        raise PackageInvalid(name, f"{CONFIG_FILE} is not an object")
+    config = read_config(name, content[CONFIG_FILE])
     _check_kind(name, manifest.adapter, config)
-    tensors = _read_tensors(name, WEIGHTS_FILE, content[WEIGHTS_FILE])
-    soft_prompt = _read_soft_prompt(manifest, content)
+    tensors = read_tensors(name, WEIGHTS_FILE, content[WEIGHTS_FILE])
+    check_shapes(name, manifest.adapter, config, tensors, policy.max_rank)
+    soft_prompt = None
+    if manifest.soft_prompt is not None:
+        soft_prompt = read_soft_prompt(name, manifest.soft_prompt.tokens, content[SOFT_PROMPT_FILE])
     held = [*tensors.values(), *([] if soft_prompt is None else [soft_prompt])]
     return HostAdapter(
         manifest=manifest,
-        generation=_generation(manifest_bytes, manifest),
+        generation=card.generation,
         config=MappingProxyType(config),
         tensors=MappingProxyType(tensors),
         soft_prompt=soft_prompt,
@@ -82,42 +105,61 @@ def read_package(directory: Path) -> HostAdapter:
     )
 
 
-def _read_manifest(directory: Path) -> tuple[bytes, Manifest]:
+def read_config(name: str, content: bytes) -> dict[str, object]:
+    """PEFT's adapter_config.json of package `name`."""
+    try:
+        config = parse_whole(content)
+    except ManifestInvalid as error:
+        raise PackageInvalid(name, f"{CONFIG_FILE} {error.fault}", "config_invalid") from error
+    if not isinstance(config, dict):
+        raise PackageInvalid(name, f"{CONFIG_FILE} is not an object", "config_invalid")
+    return config
+
+
+def _read_manifest(directory: Path, sizes: Mapping[str, int]) -> tuple[bytes, Manifest]:
     name = directory.name
-    if not NAME.fullmatch(name):
-        raise PackageInvalid(name, f"the name of its directory does not match {NAME.pattern}")
-    sizes = {stamp.name: stamp.size for stamp in list_files(directory)}
     if MANIFEST_FILE not in sizes:
-        hint = "; a bare PEFT adapter cannot be imported yet" if CONFIG_FILE in sizes else ""
-        raise PackageInvalid(name, f"there is no {MANIFEST_FILE}{hint}")
+        hint = "; `hotseat experts import` makes a package of a bare PEFT adapter" if CONFIG_FILE in sizes else ""
+        raise PackageInvalid(name, f"there is no {MANIFEST_FILE}{hint}", "manifest_missing")
     raw = read_file(directory / MANIFEST_FILE, _MAX_MANIFEST_BYTES)
     try:
         manifest = parse_manifest(raw)
-    except ManifestInvalid as fault:
-        raise PackageInvalid(name, str(fault)) from fault
+    except ManifestInvalid as error:
+        raise PackageInvalid(name, str(error), error.code) from error
     if manifest.name != name:
-        raise PackageInvalid(name, f"its directory is called {name!r}, its manifest says {manifest.name!r}")
-    _check_listing(manifest, sizes)
+        fault = f"its directory is called {name!r}, its manifest says {manifest.name!r}"
+        raise PackageInvalid(name, fault, "name_mismatch")
     return raw, manifest
+
+
+def _check_policy(manifest: Manifest, policy: Policy) -> None:
+    total = sum(entry.size for entry in manifest.files)
+    if total > policy.max_package_bytes:
+        fault = f"its files have {total} bytes together, the limit is {policy.max_package_bytes}"
+        raise PackageInvalid(manifest.name, fault, "package_too_large")
+    if policy.base is not None and manifest.base != policy.base:
+        fault = f"it was made for the base {manifest.base}, not for {policy.base}"
+        raise PackageInvalid(manifest.name, fault, "base_mismatch")
 
 
 def _check_listing(manifest: Manifest, sizes: Mapping[str, int]) -> None:
     listed = {entry.name for entry in manifest.files}
-    for stray in sorted(sizes.keys() - listed - {MANIFEST_FILE}):
-        raise PackageInvalid(manifest.name, f"{stray} is not listed in the manifest")
+    for stray in sorted(sizes.keys() - listed - {MANIFEST_FILE, SIGNATURE_FILE}):
+        raise PackageInvalid(manifest.name, f"{stray} is not listed in the manifest", "file_unlisted")
     for entry in manifest.files:
         if entry.name not in sizes:
-            raise PackageInvalid(manifest.name, f"{entry.name} is listed but missing")
+            raise PackageInvalid(manifest.name, f"{entry.name} is listed but missing", "file_missing")
         if sizes[entry.name] != entry.size:
-            found = sizes[entry.name]
-            raise PackageInvalid(manifest.name, f"{entry.name} has {found} bytes, the manifest says {entry.size}")
+            fault = f"{entry.name} has {sizes[entry.name]} bytes, the manifest says {entry.size}"
+            raise PackageInvalid(manifest.name, fault, "file_size")
 
 
 def _read_entry(directory: Path, entry: FileEntry) -> bytes:
     content = read_file(directory / entry.name, entry.size)
     digest = hashlib.sha256(content).hexdigest()
     if digest != entry.sha256:
-        raise PackageInvalid(directory.name, f"{entry.name} has the sha256 {digest}, the manifest says {entry.sha256}")
+        fault = f"{entry.name} has the sha256 {digest}, the manifest says {entry.sha256}"
+        raise PackageInvalid(directory.name, fault, "file_digest")
     return content
 
 
@@ -125,42 +167,14 @@ def _check_kind(name: str, adapter: AdapterSpec, config: Mapping[str, object]) -
     """A DoRA served as a LoRA answers, and answers wrongly: the manifest and PEFT's config must agree."""
     found = config.get("peft_type")
     if found != _PEFT_TYPES[adapter.kind]:
-        raise PackageInvalid(name, f"{CONFIG_FILE} has peft_type {found!r}, the manifest says {adapter.kind}")
+        fault = f"{CONFIG_FILE} has peft_type {found!r}, the manifest says {adapter.kind}"
+        raise PackageInvalid(name, fault, "kind_mismatch")
     if bool(config.get("use_dora")) != (adapter.kind == "dora"):
-        raise PackageInvalid(
-            name, f"{CONFIG_FILE} has use_dora {config.get('use_dora')!r}, the manifest says {adapter.kind}"
-        )
+        fault = f"{CONFIG_FILE} has use_dora {config.get('use_dora')!r}, the manifest says {adapter.kind}"
+        raise PackageInvalid(name, fault, "kind_mismatch")
     if adapter.rank is not None and config.get("r") != adapter.rank:
-        raise PackageInvalid(name, f"{CONFIG_FILE} has rank {config.get('r')!r}, the manifest {adapter.rank}")
-
-
-def _read_tensors(name: str, file: str, content: bytes) -> dict[str, torch.Tensor]:
-    try:
-        tensors = load_safetensors(content)
-    except (safetensors.SafetensorError, KeyError, ValueError) as fault:
-        raise PackageInvalid(name, f"{file} is not a readable safetensors file: {fault}") from fault
-    for key, tensor in tensors.items():
-        if tensor.dtype not in _FLOATS:
-            raise PackageInvalid(name, f"{file}: {key} is {tensor.dtype}, not float32, float16 or bfloat16")
-        if not torch.isfinite(tensor).all():
-            raise PackageInvalid(name, f"{file}: {key} holds a value that is not finite")
-    if not tensors:
-        raise PackageInvalid(name, f"{file} holds no tensor")
-    return tensors
-
-
-def _read_soft_prompt(manifest: Manifest, content: Mapping[str, bytes]) -> torch.Tensor | None:
-    if manifest.soft_prompt is None:
-        return None
-    tensors = _read_tensors(manifest.name, SOFT_PROMPT_FILE, content[SOFT_PROMPT_FILE])
-    rows = tensors.get(SOFT_PROMPT_TENSOR)
-    if rows is None or len(tensors) != 1:
-        found = ", ".join(sorted(tensors))
-        raise PackageInvalid(manifest.name, f"{SOFT_PROMPT_FILE} holds {found}, not {SOFT_PROMPT_TENSOR} alone")
-    if rows.dim() != 2 or rows.shape[0] != manifest.soft_prompt.tokens:
-        expected = f"[{manifest.soft_prompt.tokens}, hidden]"
-        raise PackageInvalid(manifest.name, f"{SOFT_PROMPT_FILE} has the shape {list(rows.shape)}, not {expected}")
-    return rows
+        fault = f"{CONFIG_FILE} has rank {config.get('r')!r}, the manifest {adapter.rank}"
+        raise PackageInvalid(name, fault, "rank_mismatch")
 
 
 def _read_grammar(name: str, content: Mapping[str, bytes]) -> str | None:
@@ -168,14 +182,16 @@ def _read_grammar(name: str, content: Mapping[str, bytes]) -> str | None:
         return None
     try:
         return content[GRAMMAR_FILE].decode("utf-8")
-    except UnicodeDecodeError as fault:
-        raise PackageInvalid(name, f"{GRAMMAR_FILE} is not UTF-8: {fault}") from fault
+    except UnicodeDecodeError as error:
+        raise PackageInvalid(name, f"{GRAMMAR_FILE} is not UTF-8: {error}", "grammar_invalid") from error
 
 
-def _generation(manifest_bytes: bytes, manifest: Manifest) -> str:
+def _generation(manifest_bytes: bytes, manifest: Manifest, signature: bytes | None) -> str:
     content = hashlib.sha256(manifest_bytes)
     for entry in sorted(manifest.files, key=lambda entry: entry.name):
         content.update(f"\n{entry.name}\n{entry.sha256}".encode())
+    if signature is not None:
+        content.update(f"\n{SIGNATURE_FILE}\n{hashlib.sha256(signature).hexdigest()}".encode())
     return content.hexdigest()
 
 

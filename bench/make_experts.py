@@ -27,7 +27,8 @@ from adapters_store.manifest import (
     Manifest,
     SoftPromptSpec,
 )
-from adapters_store.package import SOFT_PROMPT_TENSOR, write_package
+from adapters_store.package import write_package
+from adapters_store.tensors import SOFT_PROMPT_TENSOR
 from training.experts import ATTENTION, MLP, PeftConfig, ia3, lokr, lora
 
 PREFIX = "base_model.model."

@@ -118,7 +118,7 @@ def open_bench(base: Path, experts: Path, quantization: str, count: int, num_slo
         tuple(sorted(tokenizer.eos_ids)),
         Path(gettempdir()) / "hotseat-bench",
     )
-    packages = {path.name: read_package(path) for path in sorted(experts.iterdir()) if path.is_dir()}
+    packages = {path.name: read_package(path) for path in sorted(experts.glob("[!.]*")) if path.is_dir()}
     engine.start()
     return Bench(engine, tokenizer, GrammarCompiler(vocabulary), packages)
 

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from transformers import Qwen3ForCausalLM
 
 from adapters_store.manifest import SOFT_PROMPT_FILE
-from adapters_store.package import SOFT_PROMPT_TENSOR
+from adapters_store.tensors import SOFT_PROMPT_TENSOR
 
 
 def seconds_for(first: float, sampled: float, num_sampled: int, output: int) -> float:

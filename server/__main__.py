@@ -1,4 +1,4 @@
-"""The command `hotseat`: `serve`, `generate`, `plan`, `experts list`, `grammar`.
+"""The command `hotseat`: `serve`, `generate`, `plan`, `experts`, `grammar`.
 
 Reads options, prints for people, and leaves all work to the application. An option wins over its `HOTSEAT_`
 variable.
@@ -17,25 +17,20 @@ import httpx
 import typer
 import uvicorn
 from rich.console import Console
-from rich.table import Table
 
-from adapters_store.errors import StoreError
-from adapters_store.store import AdapterStore
-from engine.errors import EngineError
-from grammars.errors import GrammarError
 from server import log
 from server.app import create_app
+from server.expert_commands import experts_cli
 from server.grammar_command import grammar_cli
 from server.plan import plan
 from server.schemas import Reply
 from server.services import Lifecycle, Services, build_services
-from server.settings import ServerError, Settings, SettingsInvalid, settings_with
+from server.settings import Settings, SettingsInvalid, local_url, settings_with
+from server.terminal import KNOWN_ERRORS, print_error
 
-_KNOWN_ERRORS = (StoreError, EngineError, GrammarError, ServerError)
 _FALLBACK_PROMPT = "Say hello."
 
 cli = typer.Typer(help="Hotseat: one resident base, many experts.", no_args_is_help=True, add_completion=False)
-experts_cli = typer.Typer(help="The experts on disk.", no_args_is_help=True)
 cli.add_typer(experts_cli, name="experts")
 cli.add_typer(grammar_cli, name="grammar")
 cli.command()(plan)
@@ -106,10 +101,10 @@ def generate(
     body: dict[str, object] = {"prompt": text, "experts": expert or "auto", "max_tokens": max_tokens}
     try:
         response = asyncio.run(ask(settings, body))
-    except _KNOWN_ERRORS as error:
+    except KNOWN_ERRORS as error:
         _exit_with(error)
     if response.status_code != 200:
-        _print_error(_error_message(response))
+        print_error(_error_message(response))
         raise typer.Exit(1)
     reply = Reply.model_validate_json(response.content)
     if as_json:
@@ -123,31 +118,10 @@ def generate(
     )
 
 
-@experts_cli.command("list")
-def list_experts(
-    experts: Annotated[Path | None, typer.Option(help="Directory of the experts.")] = None,
-) -> None:
-    """What is on disk, and what is wrong with what cannot be used."""
-    settings = _settings(experts=experts)
-    try:
-        store = AdapterStore(settings.experts, settings.host_memory_bytes)
-        manifests, faults = store.list(), store.faults
-    except StoreError as error:
-        _exit_with(error)
-    table = Table("expert", "version", "kind", "grammar", "what it does")
-    for manifest in manifests:
-        grammar = manifest.grammar
-        label = "" if grammar is None else grammar.library or grammar.file
-        table.add_row(manifest.name, manifest.version, manifest.kind_label, label, manifest.description)
-    for name, fault in faults.items():
-        table.add_row(f"[red]{name}[/red]", "", "", "", f"[red]{fault}[/red]")
-    Console().print(table)
-
-
 async def ask(settings: Settings, body: dict[str, object]) -> httpx.Response:
     """`POST /generate`, to the server if one listens, else to an application of our own."""
     try:
-        async with httpx.AsyncClient(base_url=_url(settings), timeout=None) as client:
+        async with httpx.AsyncClient(base_url=local_url(settings), timeout=None) as client:
             return await client.post("/generate", json=body)
     except httpx.ConnectError:
         pass
@@ -155,7 +129,7 @@ async def ask(settings: Settings, body: dict[str, object]) -> httpx.Response:
     await lifecycle.start()
     transport = httpx.ASGITransport(create_app(lifecycle, settings), raise_app_exceptions=False)
     try:
-        async with httpx.AsyncClient(base_url=_url(settings), transport=transport, timeout=None) as client:
+        async with httpx.AsyncClient(base_url=local_url(settings), transport=transport, timeout=None) as client:
             return await client.post("/generate", json=body)
     finally:
         await lifecycle.stop()
@@ -166,7 +140,7 @@ def welcome_lines(settings: Settings, services: Services) -> tuple[str, str]:
     examples = [example for manifest in services.store.list() for example in manifest.routing.examples]
     shown = max((example for example in examples if "\n" not in example), key=len, default=_FALLBACK_PROMPT)
     body = json.dumps({"prompt": shown}, ensure_ascii=False)
-    url = _url(settings)
+    url = local_url(settings)
     curl = f"curl -s {url}/generate -H 'content-type: application/json' -d {shlex.quote(body)}"
     return f"Hotseat is ready on {url}", curl
 
@@ -189,17 +163,11 @@ def _listen(settings: Settings) -> socket.socket:
         _exit_with(SettingsInvalid(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}"))
 
 
-def _url(settings: Settings) -> str:
-    """Where a client on this machine reaches the server."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
-    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
-
-
 def _settings(**options: object) -> Settings:
     try:
         return settings_with(**options)
     except SettingsInvalid as error:
-        _print_error(str(error))
+        print_error(str(error))
         raise typer.Exit(2) from None
 
 
@@ -212,15 +180,11 @@ def _error_message(response: httpx.Response) -> str:
 
 def _exit_with(error: BaseException) -> NoReturn:
     """Our own errors explain themselves; anything else needs its traceback."""
-    if isinstance(error, _KNOWN_ERRORS):
-        _print_error(str(error))
+    if isinstance(error, KNOWN_ERRORS):
+        print_error(str(error))
     else:
         log.log_fault("the server could not start", error)
     raise typer.Exit(1)
-
-
-def _print_error(message: str) -> None:
-    Console(stderr=True).print(message, style="red", markup=False, highlight=False)
 
 
 def main() -> None:

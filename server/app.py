@@ -17,6 +17,7 @@ from engine.errors import EngineError
 from grammars.errors import GrammarError
 from router.errors import RouterError
 from server import __version__
+from server.admin import AdminRoutes
 from server.errors import error_response
 from server.log import log_fault
 from server.metrics import Metrics
@@ -56,6 +57,7 @@ def create_app(
     for kind in _HANDLED:
         app.add_exception_handler(kind, _answer_error)
     app.include_router(Routes(lifecycle, metrics).api())
+    app.include_router(AdminRoutes(lifecycle, settings).api())
     app.add_middleware(Edge, metrics=metrics, max_body_bytes=settings.max_body_bytes)
     return app
 

@@ -1,4 +1,4 @@
-"""The console script `hotseat`. `plan` and `grammar` are answered without the server, whose import takes seconds.
+"""The console script `hotseat`. `plan`, `experts` and `grammar` do without the server, whose import takes seconds.
 
 The modules are named, not imported: only the one that is needed is loaded.
 """
@@ -7,7 +7,11 @@ import importlib
 import sys
 from typing import Final
 
-_WITHOUT_SERVER: Final = {"plan": "server.plan", "grammar": "server.grammar_command"}
+_WITHOUT_SERVER: Final = {
+    "plan": "server.plan",
+    "experts": "server.expert_commands",
+    "grammar": "server.grammar_command",
+}
 
 
 def main() -> None:

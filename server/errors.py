@@ -4,13 +4,23 @@ Owns NotReady as well. A message that goes to a client is the exception's own fo
 anything not listed is ours and says nothing about itself.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from adapters_store.errors import ExpertNotFound, PackageInvalid, StoreError, StoreFull
+from adapters_store.errors import (
+    ExpertNotFound,
+    GenerationConflict,
+    NameTaken,
+    NoStandby,
+    PackageInvalid,
+    StoreError,
+    StoreFull,
+    StoreReadOnly,
+)
 from engine.errors import (
     AdapterIncompatible,
     DeadlineExceeded,
@@ -59,6 +69,11 @@ class RequestRefused(ServerError):
         super().__init__(f"{param}: {reason}")
 
 
+class ExpertRepeated(ServerError):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"expert {name!r} is named twice, by itself or by its aliases")
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     status: int
@@ -76,6 +91,10 @@ FAULTS: dict[type[Exception], Fault] = {
     ExpertNotFound: Fault(404, "not_found_error", "expert_not_found", "experts"),
     PackageInvalid: Fault(503, "server_error", "expert_broken", "experts"),
     StoreFull: Fault(503, "overloaded_error", "host_memory_full", "experts", is_temporary=True),
+    GenerationConflict: Fault(409, "conflict_error", "generation_conflict", "expected"),
+    NameTaken: Fault(409, "conflict_error", "name_taken"),
+    NoStandby: Fault(409, "conflict_error", "no_standby"),
+    StoreReadOnly: Fault(503, "server_error", "store_read_only"),
     StoreError: _OURS,
     GrammarUnknown: Fault(400, _INVALID, "grammar_unknown", "grammar"),
     SchemaTextInvalid: Fault(400, _INVALID, "schema_invalid", "grammar"),
@@ -97,10 +116,11 @@ FAULTS: dict[type[Exception], Fault] = {
     RouterError: _OURS,
     ModelNotFound: Fault(404, _INVALID, "model_not_found", "model"),
     RequestRefused: Fault(400, _INVALID, "unsupported_value"),
+    ExpertRepeated: Fault(400, _INVALID, "repeated_expert", "experts"),
     NotReady: Fault(503, "server_error", "not_ready", is_temporary=True),
 }
 
-_HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
+_HTTP_CODES = {401: "unauthorized", 404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
 
 
 def fault_of(error: Exception) -> Fault:
@@ -119,7 +139,7 @@ def error_body(error: Exception) -> ErrorBody:
 def error_response(error: Exception) -> Response:
     """The one handler: every exception that leaves a route ends here."""
     if isinstance(error, RequestValidationError):
-        return _response(400, _validation_body(error))
+        return _response(400, validation_body(error))
     if isinstance(error, HTTPException):
         code = _HTTP_CODES.get(error.status_code, "bad_request")
         body = _body(str(error.detail), _INVALID, None, code)
@@ -137,12 +157,12 @@ def _body(message: str, kind: str, param: str | None, code: str) -> ErrorBody:
     return ErrorBody(error=ErrorDetail(message=message, type=kind, param=param, code=code))
 
 
-def _validation_body(error: RequestValidationError) -> ErrorBody:
+def validation_body(error: RequestValidationError) -> ErrorBody:
     """The first faulty field, as `param`. Only a number is repeated as it was sent: text is private."""
     errors = error.errors()
-    field = tuple(errors[0]["loc"])[:2]
+    field = _field(errors[0]["loc"])
     # Where a field may be of several types, the complaint that got furthest is about the type that was meant.
-    first = max((e for e in errors if tuple(e["loc"])[:2] == field), key=lambda e: len(e["loc"]))
+    first = max((e for e in errors if _field(e["loc"]) == field), key=lambda e: len(e["loc"]))
     kind, message = str(first["type"]), str(first["msg"])
     path = _path(tuple(first["loc"])[1:])
     if kind == "json_invalid":
@@ -153,6 +173,11 @@ def _validation_body(error: RequestValidationError) -> ErrorBody:
     if isinstance(value, int | float):
         message = f"{message} (got {str(value)[:32]})"
     return _body(f"{path}: {message}" if path else message, _INVALID, path or None, kind)
+
+
+def _field(location: Sequence[int | str]) -> list[int | str]:
+    """The body's field, without the form that the body as a whole was taken for."""
+    return [step for step in location if isinstance(step, int) or step.isidentifier()][:2]
 
 
 _UNION_MEMBERS = ("str", "int", "ExpertChoice", "NamedTool", "Message")

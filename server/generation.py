@@ -27,6 +27,7 @@ from engine.request import ExpertUse, FinishReason, GenerationRequest, SamplingP
 from grammars import json_schema, spec
 from router.decision import ExpertScore, RouteDecision, RouteQuery
 from server.conversation import turns
+from server.errors import ExpertRepeated
 from server.grammar_choice import asked_for, compile_grammar
 from server.schemas import GenerateRequest
 from server.services import Grammar, Services, TextDecoder, TokenizerDoor, TokenStream
@@ -80,6 +81,7 @@ class Answer:
 async def begin(services: Services, body: GenerateRequest) -> Running:
     """Steps 1 to 5. Raises what the rooms raise; nothing stays held then."""
     services.engine.check_capacity()
+    await services.router.refresh()
     started = time.perf_counter()
     decision = choose_experts(services, body)
     route_ms = (time.perf_counter() - started) * 1e3
@@ -190,12 +192,15 @@ def in_eighths(weight: float) -> float:
 
 
 async def fetch_experts(services: Services, decision: RouteDecision, leases: ExitStack) -> tuple[ExpertUse, ...]:
-    """Read what is not in memory yet, off the event loop. Raises AdapterIncompatible besides the store's errors."""
-    uses = []
+    """Read what is not in memory yet, off the event loop. Raises AdapterIncompatible and ExpertRepeated besides the
+    store's errors."""
+    uses: list[ExpertUse] = []
     for expert in decision.experts:
         lease = leases.enter_context(await fetch(services.store, expert.name))
         if not services.is_compatible(lease.adapter.manifest):
             raise AdapterIncompatible(expert.name, "it was made for another base than the one that runs")
+        if lease.adapter.manifest.name in (use.adapter.manifest.name for use in uses):
+            raise ExpertRepeated(expert.name)
         uses.append(ExpertUse(lease.adapter, expert.weight))
     return tuple(uses)
 

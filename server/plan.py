@@ -14,6 +14,7 @@ import typer
 
 from adapters_store.errors import StoreError
 from adapters_store.files import read_file
+from adapters_store.index import package_directories
 from adapters_store.manifest import CONFIG_FILE, parse_manifest
 from engine.budget import Budget, adapter_itemsize, budget_of, fitted, slots_that_fit
 from engine.config import CPU_ONLY, EngineConfig
@@ -149,10 +150,8 @@ def _experts_on_disk(
 ) -> tuple[tuple[ExpertLine, ...], dict[str, str]]:
     found: list[ExpertLine] = []
     faults: dict[str, str] = {}
-    directories = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+    directories = package_directories(root).values() if root.is_dir() else ()
     for directory in directories:
-        if directory.name.startswith("."):
-            continue
         try:
             shape = _shape_on_disk(directory)
             if shape.rank > config.max_rank and shape.kind != "lokr":

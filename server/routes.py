@@ -4,13 +4,15 @@
 """
 
 import asyncio
+from typing import Annotated
 
 from fastapi import APIRouter, Request
+from pydantic import Discriminator, Tag
 from starlette.responses import JSONResponse, Response
 
 from adapters_store.manifest import Manifest
 from grammars import library
-from server import generate_form, grammar_routes
+from server import generate_form, grammar_routes, tgi, tgi_routes
 from server.exchange import Exchange
 from server.metrics import CONTENT_TYPE, Metrics
 from server.openai import routes as openai_routes
@@ -31,6 +33,18 @@ _ERRORS: dict[int | str, dict[str, object]] = {
 }
 
 
+def _form(body: object) -> str:
+    return (
+        tgi_routes.TAG if isinstance(body, tgi.TgiRequest) or (isinstance(body, dict) and "inputs" in body) else _OURS
+    )
+
+
+_OURS = "in our form"
+GenerateBody = Annotated[
+    Annotated[GenerateRequest, Tag(_OURS)] | Annotated[tgi.TgiRequest, Tag(tgi_routes.TAG)], Discriminator(_form)
+]
+
+
 class Routes:
     def __init__(self, lifecycle: Lifecycle, metrics: Metrics) -> None:
         self._lifecycle = lifecycle
@@ -40,17 +54,24 @@ class Routes:
     def api(self) -> APIRouter:
         """The table of paths."""
         api = APIRouter()
-        api.add_api_route("/generate", self.generate, methods=["POST"], response_model=Reply, responses={**_ERRORS})
+        either = APIRouter(route_class=tgi_routes.EitherRoute)
+        either.add_api_route(
+            "/generate", self.generate, methods=["POST"], response_model=Reply | tgi.TgiReply, responses={**_ERRORS}
+        )
+        api.include_router(either)
         api.add_api_route("/experts", self.experts, methods=["GET"])
         api.add_api_route("/health", self.health, methods=["GET"], response_model=Status)
         api.add_api_route("/ready", self.ready, methods=["GET"], response_model=Status)
         api.add_api_route("/metrics", self.metrics, methods=["GET"], response_class=Response)
         api.include_router(grammar_routes.api())
         api.include_router(openai_routes.api(self._exchange))
+        api.include_router(tgi_routes.api(self._exchange))
         return api
 
-    async def generate(self, body: GenerateRequest, request: Request) -> Response:
-        """Text in, an expert's answer out; server-sent events with `"stream": true`."""
+    async def generate(self, body: GenerateBody, request: Request) -> Response:
+        """Text in, an expert's answer out; server-sent events with `"stream": true`. Also in TGI's and LoRAX's form."""
+        if isinstance(body, tgi.TgiRequest):
+            return await tgi_routes.respond(self._exchange, body, request)
         return await generate_form.respond(self._exchange, body, request)
 
     async def experts(self) -> ExpertList:

@@ -23,10 +23,12 @@ from grammars.compiler import GrammarCompiler
 from grammars.errors import GrammarUntried
 from grammars.trial import Trial
 from grammars.vocabulary import vocabulary_for
-from router.pipeline import Router
+from router.decision import RouteDecision, RouteQuery
 from server.base import BASE_FILES, resolve_base
 from server.engine_config import engine_config
 from server.errors import NotReady
+from server.live_router import LiveRouter
+from server.packages import policy_of
 from server.settings import Settings
 from server.sizes import format_size
 
@@ -88,6 +90,11 @@ class CompilerDoor(Protocol):
     def close(self) -> None: ...
 
 
+class RouterDoor(Protocol):
+    async def refresh(self) -> None: ...
+    def route(self, query: RouteQuery) -> RouteDecision: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """The rooms of one running server. The router knows only experts that were made for this base."""
@@ -96,7 +103,7 @@ class Services:
     engine: EngineDoor
     tokenizer: TokenizerDoor
     store: AdapterStore
-    router: Router
+    router: RouterDoor
     compiler: CompilerDoor
     memory: str = ""
     """What the engine holds, in a line for people."""
@@ -115,7 +122,7 @@ def build_services(settings: Settings) -> Services:
         torch.set_num_threads(settings.threads)
     tokenizer = Tokenizer.load(settings.base)
     engine = Engine.load(engine_config(settings, len(tokenizer), has_cuda=torch.cuda.is_available()))
-    store = AdapterStore(settings.experts, settings.host_memory_bytes)
+    store = AdapterStore(settings.experts, settings.host_memory_bytes, policy=policy_of(settings))
     vocabulary = vocabulary_for(tokenizer.hf, engine.num_logits, tuple(sorted(tokenizer.eos_ids)), settings.cache_dir)
     trial = Trial(vocabulary.native.path)
     with suppress(GrammarUntried):  # told to whoever sends a grammar; the others can be served
@@ -125,7 +132,7 @@ def build_services(settings: Settings) -> Services:
         engine=engine,
         tokenizer=tokenizer,
         store=store,
-        router=Router([manifest for manifest in store.list() if manifest.base == engine.fingerprint]),
+        router=LiveRouter(store, engine.fingerprint),
         compiler=GrammarCompiler(vocabulary, trial=trial),
         memory=memory_line(engine.budget),
     )

@@ -7,7 +7,7 @@ are passed in as keyword arguments and so win over the environment.
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from server.sizes import parse_size
@@ -78,6 +78,12 @@ class Settings(BaseSettings):
     host_memory_bytes: int = Field(
         default=2 << 30, ge=0, description="Experts kept in host memory, least used out first."
     )
+    require_signature: bool = Field(default=False, description="Refuse experts that no trusted key has signed.")
+    trusted_keys: Path | None = Field(default=None, description="A .pub file of a signer, or a directory of them.")
+    admin_key: SecretStr | None = Field(
+        default=None, min_length=16, description="What /admin asks for; without one there is no /admin."
+    )
+
     max_body_bytes: int = Field(default=1 << 20, ge=1024, description="Longest request body; a longer one gets a 413.")
     drain_seconds: int = Field(
         default=30, ge=0, le=3600, description="How long a stopping server finishes its requests."
@@ -98,3 +104,9 @@ def settings_with(**options: object) -> Settings:
         raise SettingsInvalid(
             "\n".join(f"{name} (HOTSEAT_{name.upper()}): {message}" for name, message in faults)
         ) from error
+
+
+def local_url(settings: Settings) -> str:
+    """Where a client on this machine reaches the server."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
+    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"

@@ -28,7 +28,7 @@ from engine.errors import EngineOverloaded, EngineStopped, PromptTooLong
 from engine.request import FinishReason, GenerationRequest, Timings, TokenEvent, TokenLogprobs
 from engine.stats import EngineStats
 from engine.tokenizer import Content, Markup
-from router.pipeline import Router
+from server.live_router import LiveRouter
 from server.services import Services
 
 FINGERPRINT = "sha256:" + "0" * 64
@@ -291,7 +291,9 @@ def write_expert(
         reference = GrammarRef(library=grammar)
     files = {
         "adapter_config.json": json.dumps({"peft_type": "LORA", "r": 2}).encode(),
-        "adapter_model.safetensors": save({"layer.lora_A.weight": torch.ones(2, 2)}),
+        "adapter_model.safetensors": save(
+            {"layer.lora_A.weight": torch.ones(2, 2), "layer.lora_B.weight": torch.ones(2, 2)}
+        ),
     }
     if grammar_text is not None:
         reference = GrammarRef(file="grammar.gbnf")
@@ -316,5 +318,4 @@ def make_services(root: Path, engine: FakeEngine | None = None) -> Services:
     root.mkdir(exist_ok=True)
     store = AdapterStore(root, 1 << 20)
     engine = engine or FakeEngine()
-    manifests = [manifest for manifest in store.list() if manifest.base == engine.fingerprint]
-    return Services("tiny", engine, ByteTokenizer(), store, Router(manifests), FakeCompiler())
+    return Services("tiny", engine, ByteTokenizer(), store, LiveRouter(store, engine.fingerprint), FakeCompiler())

@@ -13,11 +13,11 @@ from server.settings import Settings
 
 
 @contextmanager
-def live_server(services: Services) -> Iterator[int]:
+def live_server(services: Services, settings: Settings | None = None) -> Iterator[int]:
     """Gives the port, once the rooms run."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         is_ready = threading.Event()
-        app = create_app(Lifecycle(lambda: services), Settings(), on_ready=lambda _: is_ready.set())
+        app = create_app(Lifecycle(lambda: services), settings or Settings(), on_ready=lambda _: is_ready.set())
         server = uvicorn.Server(uvicorn.Config(app, http="h11", log_config=None, timeout_graceful_shutdown=5))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()

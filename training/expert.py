@@ -30,7 +30,8 @@ from adapters_store.manifest import (
     Manifest,
     SoftPromptSpec,
 )
-from adapters_store.package import SOFT_PROMPT_TENSOR, write_package
+from adapters_store.package import write_package
+from adapters_store.tensors import SOFT_PROMPT_TENSOR
 from training.corpus import chat
 from training.experts import EXPERTS, ExpertSpec, PeftConfig
 from training.measure import IGNORED, collate, greedy_matches, unseen

@@ -21,7 +21,8 @@ from adapters_store.manifest import (
     RoutingHints,
     SoftPromptSpec,
 )
-from adapters_store.package import MANIFEST_FILE, SOFT_PROMPT_TENSOR, HostAdapter
+from adapters_store.package import MANIFEST_FILE, HostAdapter
+from adapters_store.tensors import SOFT_PROMPT_TENSOR
 
 PREFIX = "base_model.model.model.layers.0.self_attn.q_proj"
 HIDDEN = 8

@@ -59,6 +59,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
     names = [CONFIG_FILE, WEIGHTS_FILE, *([README_FILE] if draw(st.booleans()) else [])]
     names += [SOFT_PROMPT_FILE] if soft_prompt else []
     names += [GRAMMAR_FILE] if grammar and grammar.file else []
+    schema_version = draw(st.sampled_from([1, 2]))
     return Manifest(
         name=draw(NAMES),
         version=draw(VERSIONS),
@@ -71,5 +72,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
         grammar=grammar,
         tags=draw(tuples(PHRASES)),
         license=draw(st.none() | TEXT),
+        source=draw(st.none() | TEXT) if schema_version > 1 else None,
+        schema_version=schema_version,
         files=tuple(FileEntry(name, draw(st.integers(0, 1 << 30)), draw(DIGESTS)) for name in names),
     )

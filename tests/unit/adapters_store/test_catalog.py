@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from adapters_store.catalog import Catalog
-from adapters_store.errors import StoreError
+from adapters_store.errors import PackageInvalid, StoreError
 from adapters_store.manifest import WEIGHTS_FILE
 from adapters_store.package import write_package
 from tests.unit.adapters_store.packages import lora_files, lora_manifest, write_unchecked
@@ -79,7 +79,7 @@ def test_a_condemned_package_stays_so_until_it_changes(tmp_path: Path) -> None:
     catalog = Catalog(tmp_path)
     listing = catalog.look_up("a")
     assert listing is not None and listing.manifest is not None
-    catalog.condemn("a", listing, "no tensors")
+    catalog.condemn("a", listing, PackageInvalid("a", "no tensors", "tensor_missing"))
     condemned = catalog.look_up("a")
     assert condemned is not None and condemned.fault == "no tensors" and condemned.manifest is None
     publish(tmp_path, "a")

@@ -38,7 +38,7 @@ def test_writing_is_canonical(manifest: Manifest) -> None:
 
 def test_it_is_written_for_people_too() -> None:
     text = replace(VALID, description="Extração").to_json().decode()
-    assert text.startswith('{\n  "schema_version": 1,\n  "name": "tiny",')
+    assert text.startswith('{\n  "schema_version": 2,\n  "name": "tiny",')
     assert "Extração" in text
     assert "null" not in text
 
@@ -62,7 +62,8 @@ def test_the_tensor_bytes_are_those_of_the_tensor_files() -> None:
 
 BAD_DIGEST = {"name": CONFIG_FILE, "size": 1, "sha256": "0" * 63}
 FAULTS: list[tuple[tuple[str | int, ...], Any, str]] = [
-    (("schema_version",), 2, "$.schema_version"),
+    (("schema_version",), 3, "$.schema_version"),
+    (("schema_version",), 0, "$.schema_version"),
     (("schema_version",), True, "$.schema_version"),
     (("name",), "Tiny", "$.name"),
     (("name",), "../tiny", "$.name"),
@@ -77,6 +78,7 @@ FAULTS: list[tuple[tuple[str | int, ...], Any, str]] = [
     (("base",), "sha256:" + "A" * 64, "$.base"),
     (("adapter",), [], "$.adapter"),
     (("adapter", "kind"), "pissa", "$.adapter.kind"),
+    (("adapter", "kind"), None, "$.adapter.kind"),
     (("adapter", "kind"), "ia3", "$.adapter.rank"),
     (("adapter", "rank"), None, "$.adapter.rank"),
     (("adapter", "rank"), 0, "$.adapter.rank"),
@@ -104,6 +106,7 @@ FAULTS: list[tuple[tuple[str | int, ...], Any, str]] = [
     (("grammar",), {"file": GRAMMAR_FILE}, "$.files"),
     (("tags",), ["one two"], "$.tags[0]"),
     (("license",), 1, "$.license"),
+    (("source",), 1, "$.source"),
     (("files",), [], "$.files"),
     (("files", 0, "name"), "adapter_model.bin", "$.files[0].name"),
     (("files", 0, "name"), "../adapter_config.json", "$.files[0].name"),
@@ -143,3 +146,30 @@ def test_a_file_that_nothing_uses_is_refused() -> None:
     with pytest.raises(ManifestInvalid, match=f"lists {GRAMMAR_FILE}, which the manifest does not use"):
         library = GrammarRef(library="json")
         parse_manifest(replace(VALID, grammar=library, files=(*FILES, entry(GRAMMAR_FILE, b""))).to_json())
+
+
+def test_an_adapter_of_version_1_that_names_no_kind_is_a_lora() -> None:
+    members = json.loads(VALID.to_json()) | {"schema_version": 1}
+    del members["adapter"]["kind"]
+    manifest = parse_manifest(json.dumps(members).encode())
+    assert (manifest.adapter.kind, manifest.adapter.rank, manifest.schema_version) == ("lora", 2, 1)
+    assert replace(manifest, schema_version=2) == VALID
+
+
+def test_version_1_does_not_know_what_came_later() -> None:
+    members = json.loads(VALID.to_json()) | {"schema_version": 1, "source": "elsewhere"}
+    with pytest.raises(ManifestInvalid, match=r"\$\.source: is not a known key"):
+        parse_manifest(json.dumps(members).encode())
+
+
+@pytest.mark.parametrize("document", [b"[]", b"{}", b"2", b"null"])
+def test_what_has_no_version_is_refused(document: bytes) -> None:
+    with pytest.raises(ManifestInvalid) as refusal:
+        parse_manifest(document)
+    assert refusal.value.code == "manifest_invalid"
+
+
+def test_an_unknown_version_has_a_code_of_its_own() -> None:
+    with pytest.raises(ManifestInvalid, match="version 3 is unknown, this build reads 1 and 2") as refusal:
+        parse_manifest(b'{"schema_version": 3, "whatever": "comes"}')
+    assert refusal.value.code == "manifest_version"

@@ -21,11 +21,11 @@ from adapters_store.manifest import (
 )
 from adapters_store.package import (
     MANIFEST_FILE,
-    SOFT_PROMPT_TENSOR,
     read_manifest,
     read_package,
     write_package,
 )
+from adapters_store.tensors import SOFT_PROMPT_TENSOR
 from tests.unit.adapters_store.packages import (
     HIDDEN,
     PREFIX,
@@ -243,7 +243,9 @@ def test_a_grammar_that_is_not_text_is_refused(tmp_path: Path) -> None:
 def test_a_bare_peft_directory_is_refused_with_the_reason(tmp_path: Path) -> None:
     tiny = write_unchecked(tmp_path / "tiny", LORA, lora_files())
     (tiny / MANIFEST_FILE).unlink()
-    assert refusal(tiny) == "there is no manifest.json; a bare PEFT adapter cannot be imported yet"
+    assert refusal(tiny) == (
+        "there is no manifest.json; `hotseat experts import` makes a package of a bare PEFT adapter"
+    )
 
 
 def test_an_empty_directory_is_refused(tmp_path: Path) -> None:

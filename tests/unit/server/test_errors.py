@@ -5,7 +5,16 @@ import json
 import pytest
 from starlette.exceptions import HTTPException
 
-from adapters_store.errors import ExpertNotFound, PackageInvalid, StoreError, StoreFull
+from adapters_store.errors import (
+    ExpertNotFound,
+    GenerationConflict,
+    NameTaken,
+    NoStandby,
+    PackageInvalid,
+    StoreError,
+    StoreFull,
+    StoreReadOnly,
+)
 from engine.errors import (
     AdapterIncompatible,
     DeadlineExceeded,
@@ -24,7 +33,7 @@ from grammars.errors import (
     SchemaTextInvalid,
 )
 from router.errors import RouterError
-from server.errors import FAULTS, NotReady, error_response, fault_of
+from server.errors import FAULTS, ExpertRepeated, NotReady, error_response, fault_of
 from server.settings import ServerError
 
 
@@ -33,6 +42,11 @@ from server.settings import ServerError
     [
         (ExpertNotFound("x", ["sql"]), 404, "expert_not_found", "experts"),
         (PackageInvalid("x", "broken"), 503, "expert_broken", "experts"),
+        (GenerationConflict("x", "a", "b"), 409, "generation_conflict", "expected"),
+        (NameTaken("x", "an expert"), 409, "name_taken", None),
+        (NoStandby("x"), 409, "no_standby", None),
+        (StoreReadOnly("x", "Read-only file system"), 503, "store_read_only", None),
+        (ExpertRepeated("x"), 400, "repeated_expert", "experts"),
         (StoreFull("x", 3, 2, 2), 503, "host_memory_full", "experts"),
         (GrammarUnknown("x", ["json"]), 400, "grammar_unknown", "grammar"),
         (SchemaTextInvalid(2, "no columns"), 400, "schema_invalid", "grammar"),
@@ -90,7 +104,8 @@ def test_an_unlisted_error_of_any_room_is_a_fault_of_ours(base: type[Exception])
 def test_every_fault_has_a_type_that_fits_its_status() -> None:
     kinds = {
         400: {"invalid_request_error"},
-        404: {"not_found_error"},
+        404: {"not_found_error", "invalid_request_error"},  # the latter is OpenAI's for a model
+        409: {"conflict_error"},
         429: {"rate_limit_error"},
         500: {"server_error"},
         503: {"server_error", "overloaded_error"},

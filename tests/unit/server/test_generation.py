@@ -15,7 +15,6 @@ from engine.request import FinishReason, SamplingParams
 from grammars import library, spec
 from grammars.errors import GrammarInvalid, GrammarUnknown
 from router.decision import ExpertScore, RouteDecision, RouteQuery
-from router.pipeline import Router
 from server.generation import Running, answer, begin, choose_experts, in_eighths
 from server.replies import reply_of
 from server.schemas import GenerateRequest, Reply
@@ -25,11 +24,11 @@ from server.wire import ExpertChoice
 from tests.fakes import FakeCompiler, FakeEngine, FakeMatcher, make_services
 
 
-class TwoExperts(Router):
+class TwoExperts:
     """A router that mixes, as the later stages will."""
 
-    def __init__(self) -> None:
-        super().__init__(())
+    async def refresh(self) -> None:
+        """It knows two experts for good."""
 
     def route(self, query: RouteQuery) -> RouteDecision:
         experts = (ExpertScore("sql", 0.61), ExpertScore("json", 0.02))[: query.max_experts]

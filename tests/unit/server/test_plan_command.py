@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from adapters_store.installer import Installer, read_content
 from engine.budget import budget_of, fitted
 from engine.config import EngineConfig
 from engine.model.config import read_config
@@ -144,3 +145,13 @@ def test_the_console_script_hands_everything_else_to_the_server() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0
     assert all(command in done.stdout for command in ("serve", "generate", "plan", "experts"))
+
+
+def test_installed_experts_are_counted_as_plain_directories_are(tmp_path: Path) -> None:
+    for name in ("sql", "units"):
+        shutil.copytree(EXPERTS / name, tmp_path / name)
+    Installer(tmp_path).install(read_content(EXPERTS / "dates"))
+    Installer(tmp_path).install(read_content(EXPERTS / "units"))
+    found = figures("--base", str(QWEN), "--experts-dir", str(tmp_path))
+    assert [expert["name"] for expert in found["experts"]] == ["dates", "sql", "units"]
+    assert found["faults"] == {}

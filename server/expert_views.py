@@ -1,0 +1,146 @@
+"""Experts as people and programs see them: JSON for `--json` and the admin endpoints, tables for the terminal.
+
+Knows the store's values and nothing of commands or HTTP.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from adapters_store.cache import Resident
+from adapters_store.manifest import Manifest
+from adapters_store.policy import Policy
+from adapters_store.store import ExpertState
+from server.sizes import format_size
+from server.terminal import plain
+
+_SHOWN_EXAMPLES = 3
+
+
+def signature_label(signer: bytes | None, policy: Policy) -> str:
+    """unsigned, trusted, or signed (by somebody whom the settings do not name)."""
+    if signer is None:
+        return "unsigned"
+    return "trusted" if signer in policy.trusted_keys else "signed"
+
+
+def state_data(state: ExpertState, policy: Policy) -> dict[str, Any]:
+    """One expert for programs; no paths, since the admin endpoints send it too."""
+    manifest = state.manifest
+    data: dict[str, Any] = {
+        "name": state.name,
+        "generation": state.generation,
+        "standby": state.standby,
+        "aliases": list(state.aliases),
+        "installed": state.is_installed,
+        "pinned": state.is_pinned,
+    }
+    if manifest is None:
+        return {**data, "fault": state.fault, "code": state.code}
+    return {
+        **data,
+        "version": manifest.version,
+        "kind": manifest.kind_label,
+        "rank": manifest.adapter.rank,
+        "base": manifest.base,
+        "bytes": sum(entry.size for entry in manifest.files),
+        "signature": signature_label(state.signer, policy),
+        "signer": state.signer.hex() if state.signer else None,
+    }
+
+
+def resident_data(residents: Iterable[Resident]) -> list[dict[str, Any]]:
+    """What host memory holds, for programs."""
+    return [
+        {
+            "name": resident.name,
+            "generation": resident.generation,
+            "bytes": resident.num_bytes,
+            "leases": resident.leases,
+            "retired": resident.is_retired,
+        }
+        for resident in residents
+    ]
+
+
+def grammar_label(manifest: Manifest) -> str:
+    grammar = manifest.grammar
+    return "" if grammar is None else grammar.library or grammar.file or ""
+
+
+def list_table(states: Iterable[ExpertState], policy: Policy) -> Table:
+    """All experts, the broken ones with what is wrong."""
+    table = Table()
+    for title in ("expert", "version", "kind", "grammar", "generation", "signature"):
+        table.add_column(title, no_wrap=True)
+    table.add_column("what it does")
+    for state in states:
+        if state.manifest is None:
+            fault = Text(plain(f"{state.code}: {state.fault}"), style="red")
+            table.add_row(Text(plain(state.name), style="red"), "", "", "", "", "", fault)
+            continue
+        manifest = state.manifest
+        table.add_row(
+            Text(_with_marks(state)),
+            manifest.version,
+            manifest.kind_label,
+            grammar_label(manifest),
+            short(state.generation),
+            signature_label(state.signer, policy),
+            Text(plain(manifest.description)),
+        )
+    return table
+
+
+def show_table(state: ExpertState, policy: Policy) -> Table:
+    """One expert, line by line."""
+    table = Table(show_header=False, box=None)
+    data = state_data(state, policy)
+    manifest = state.manifest
+    if manifest is not None:
+        prompt = manifest.soft_prompt
+        data |= {
+            "bytes": format_size(data["bytes"]),
+            "manifest": f"version {manifest.schema_version}",
+            "targets": " ".join(manifest.adapter.targets),
+            "virtual tokens": prompt.tokens if prompt else None,
+            "grammar": grammar_label(manifest),
+            "cues": len(manifest.routing.cues),
+            "license": manifest.license,
+            "source": manifest.source,
+            "tags": " ".join(manifest.tags),
+            "description": manifest.description,
+        }
+    for key, value in data.items():
+        if value not in (None, "", []):
+            table.add_row(key, Text(plain(" ".join(value) if isinstance(value, list) else str(value))))
+    for example in manifest.routing.examples[:_SHOWN_EXAMPLES] if manifest else ():
+        table.add_row("example", Text(plain(example)))
+    for entry in manifest.files if manifest else ():
+        table.add_row("file", Text(f"{entry.name}  {format_size(entry.size)}  {entry.sha256}"))
+    return table
+
+
+def ps_table(state: Mapping[str, Any]) -> Table:
+    """What the answer of `/admin/state` says of memory."""
+    on_device = set(state["device"]["resident"])
+    table = Table("expert", "generation", "host memory", "leases", "slot", "note")
+    for resident in state["host"]["residents"]:
+        name, note = resident["name"], "retired" if resident["retired"] else ""
+        slot = "yes" if name in on_device and not resident["retired"] else ""
+        row = (name, short(resident["generation"]), format_size(resident["bytes"]), str(resident["leases"]), slot, note)
+        table.add_row(*row)
+    for name in sorted(on_device - {resident["name"] for resident in state["host"]["residents"]}):
+        table.add_row(name, "", "", "", "yes", "")
+    return table
+
+
+def short(generation: str | None) -> str:
+    return generation[:12] if generation else ""
+
+
+def _with_marks(state: ExpertState) -> str:
+    aliases = f" ({', '.join(state.aliases)})" if state.aliases else ""
+    return state.name + aliases + (" · pinned" if state.is_pinned else "")
