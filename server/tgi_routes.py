@@ -1,4 +1,4 @@
-"""TGI's paths, and its errors: a body of its form that cannot be answered is told so in its form, on `/generate` too."""
+"""TGI's paths, and its errors: a body of its form that cannot be answered is told so in its form, wherever it came."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any, Final

@@ -82,7 +82,7 @@ class OpenAIFields(SamplingFields, GrammarFields):
             allowed = _REFUSED.get(name)
             if allowed is not None and value not in _NOTHING and value not in allowed:
                 raise PydanticCustomError("field_unsupported", f"{name!r} is not supported")
-        if self.stream_options is not None and not self.stream:
+        if self.stream_options is not None and self.stream_options.include_usage and not self.stream:
             raise PydanticCustomError("stream_options_unused", 'stream_options goes with "stream": true')
         return self
 
