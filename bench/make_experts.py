@@ -90,25 +90,29 @@ def config_json(config: PeftConfig) -> bytes:
     return json.dumps(plain, indent=2, sort_keys=True).encode()
 
 
+def make_expert(directory: Path, recipe: Recipe, base: Path, fingerprint: str, generator: torch.Generator) -> None:
+    """One package of random values, called as its directory."""
+    config = recipe.config()
+    files = {CONFIG_FILE: config_json(config), WEIGHTS_FILE: save(random_tensors(config, base, generator))}
+    if recipe.virtual_tokens:
+        hidden = Qwen3Config.from_pretrained(base).hidden_size
+        rows = torch.empty(recipe.virtual_tokens, hidden).normal_(0, 0.02, generator=generator)
+        files[SOFT_PROMPT_FILE] = save({SOFT_PROMPT_TENSOR: rows.to(torch.bfloat16)})
+    manifest = Manifest(
+        name=directory.name,
+        version="1.0.0",
+        description="Random values, made to measure speed.",
+        base=fingerprint,
+        adapter=AdapterSpec(recipe.kind, getattr(config, "r", None), tuple(sorted(config.target_modules or ()))),
+        soft_prompt=SoftPromptSpec(recipe.virtual_tokens) if recipe.virtual_tokens else None,
+    )
+    write_package(directory, manifest, files)
+
+
 def make_experts(base: Path, seed: int) -> None:
     """All sets, replacing packages of the same names; the same seed gives the same values."""
     generator = torch.Generator().manual_seed(seed)
-    fingerprint, hidden = base_fingerprint(base), Qwen3Config.from_pretrained(base).hidden_size
+    fingerprint = base_fingerprint(base)
     for chosen, recipes in SETS.items():
         for name, recipe in recipes.items():
-            config = recipe.config()
-            files = {CONFIG_FILE: config_json(config), WEIGHTS_FILE: save(random_tensors(config, base, generator))}
-            if recipe.virtual_tokens:
-                rows = torch.empty(recipe.virtual_tokens, hidden).normal_(0, 0.02, generator=generator)
-                files[SOFT_PROMPT_FILE] = save({SOFT_PROMPT_TENSOR: rows.to(torch.bfloat16)})
-            manifest = Manifest(
-                name=name,
-                version="1.0.0",
-                description="Random values, made to measure speed.",
-                base=fingerprint,
-                adapter=AdapterSpec(
-                    recipe.kind, getattr(config, "r", None), tuple(sorted(config.target_modules or ()))
-                ),
-                soft_prompt=SoftPromptSpec(recipe.virtual_tokens) if recipe.virtual_tokens else None,
-            )
-            write_package(base / "experts" / chosen / name, manifest, files)
+            make_expert(base / "experts" / chosen / name, recipe, base, fingerprint, generator)

@@ -4,6 +4,7 @@ import json
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from statistics import median
 
@@ -74,6 +75,11 @@ def show(
     """The ratio of a row is to the first row of its section."""
     Console(width=140).print(table(title, sections, caption))
     print(record(bench, sections, {**settings, "processor": processor()}))
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The smallest of them that at least this share does not exceed."""
+    return sorted(values)[max(ceil(share * len(values)) - 1, 0)]
 
 
 def processor() -> str:

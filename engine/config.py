@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
+
+AdapterStorage = Literal["plain", "int8", "int4"]
 
 QUANTIZATIONS = ("int8", "int4", "nf4", "bf16", "fp32")
 CPU_ONLY = ("int8", "int4")
@@ -44,6 +47,12 @@ class EngineConfig:
     """Keep the KV of full blocks and find it again for requests that begin alike under the same mixture."""
     adapter_cache_bytes: int = 2 << 30
     """Host memory for lowered adapters, beside those that are in use."""
+    adapter_storage: AdapterStorage = "plain"
+    """How A and B of lowered adapters are kept in host memory and on disk: as the slots hold them, or in fewer bits."""
+    lowered_dir: Path | None = None
+    """Where lowered adapters are kept on disk; None keeps none."""
+    lowered_bytes: int = 4 << 30
+    """Disk space for them."""
 
     def __post_init__(self) -> None:
         if self.quantization not in QUANTIZATIONS:
@@ -54,6 +63,9 @@ class EngineConfig:
             raise ValueError(f"kernels {self.kernels!r} is not one of fused, plain, triton")
         if self.kv_dtype not in ("auto", "int8"):
             raise ValueError(f"kv_dtype {self.kv_dtype!r} is not one of auto, int8")
+        if self.adapter_storage not in get_args(AdapterStorage):
+            limits = ", ".join(get_args(AdapterStorage))
+            raise ValueError(f"adapter_storage {self.adapter_storage!r} is not one of {limits}")
         for name in (
             "num_slots",
             "max_rank",

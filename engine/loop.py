@@ -11,14 +11,15 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from engine.errors import EngineError, EngineStopped
-from engine.model.delta import Delta
-from engine.plan import StepPlan
+from engine.host_tier import Fetched
+from engine.plan import StepPlan, Upload
 from engine.request import TokenEvent, TokenLogprobs
 from engine.runner import Runner
 from engine.sampler import describe, sample_batch
 from engine.scheduler import Scheduler
 from engine.sequence import Sequence
 from engine.stats import EngineStats
+from engine.tier_stats import Source, SwapTimes, TierStats
 
 log = logging.getLogger(__name__)
 
@@ -28,14 +29,23 @@ Publish = Callable[[list[TokenEvent] | Exception], None]
 @dataclass(frozen=True, slots=True)
 class Submit:
     sequence: Sequence
-    deltas: tuple[Delta, ...]
+    experts: tuple[Fetched, ...]
     publish: Publish
     """Called from the engine thread with each step's events, or with the error that ended the request."""
+    fetch_seconds: tuple[float, ...] = ()
+    """What came before each of `experts`, for the time of a swap."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
     sequence_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unload:
+    """Free the slot of an adapter, once nobody uses it."""
+
+    generation: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +56,12 @@ class Stop:
 class EngineLoop:
     """Everything below runs on one thread, except `send`, `snapshot` and the read-only properties."""
 
-    def __init__(self, scheduler: Scheduler, runner: Runner) -> None:
-        self.scheduler, self.runner = scheduler, runner
+    def __init__(self, scheduler: Scheduler, runner: Runner, times: SwapTimes) -> None:
+        self.scheduler, self.runner, self.times = scheduler, runner, times
         self.stats = EngineStats()
+        self._copying: dict[Upload, tuple[str, Source, float]] = {}
         self.failure: Exception | None = None
-        self._inbox: queue.SimpleQueue[Submit | Cancel | Stop] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Submit | Cancel | Unload | Stop] = queue.SimpleQueue()
         self._live: dict[int, Submit] = {}
         self._num_sent = self._num_taken = 0
         self._stopping = False
@@ -76,7 +87,7 @@ class EngineLoop:
         """Requests that wait; those that are still in the inbox too."""
         return len(self.scheduler.waiting) + self._num_sent - self._num_taken
 
-    def send(self, message: Submit | Cancel) -> None:
+    def send(self, message: Submit | Cancel | Unload) -> None:
         """Raises EngineStopped where no thread will ever read the message."""
         with self._closing:
             if not self.is_running:
@@ -101,12 +112,16 @@ class EngineLoop:
             kv_blocks_used=scheduler.blocks.num_blocks - scheduler.blocks.num_free,
             kv_blocks_total=scheduler.blocks.num_blocks,
             memory_bytes=self.runner.model.memory_bytes(),
+            tiers={"device": self._device_tier()},
+            swap_seconds=self.times.swaps(),
+            stage_seconds=self.times.stages(),
         )
 
     def step(self) -> None:
         """One turn of the machine: who is late ends, everybody else gets on."""
         for sequence_id, late in self.scheduler.expire(time.monotonic()).items():
             self._publish(sequence_id, late)
+        self._clear_slots()
         if not self.scheduler.has_work:
             return
         plan = self.scheduler.plan()
@@ -144,20 +159,41 @@ class EngineLoop:
                 case Cancel(sequence_id):
                     if events := self.scheduler.cancel(sequence_id):
                         self._publish(sequence_id, events)
+                case Unload(generation):
+                    self.scheduler.slots.retire(generation)
+                    self._clear_slots()
                 case Stop():
                     self._stopping = True
 
     def _upload(self, plan: StepPlan) -> None:
         for upload in plan.uploads:
             submit = self._live[upload.sequence_id]
-            delta = next(delta for delta in submit.deltas if delta.generation == upload.generation)
-            self.runner.upload(upload, delta)
+            place, fetched = next(
+                (place, fetched)
+                for place, fetched in enumerate(submit.experts)
+                if fetched.delta.generation == upload.generation
+            )
+            self.runner.upload(upload, fetched.delta)
             self.stats.swaps += 1
+            before = fetched.seconds + (submit.fetch_seconds[place] if submit.fetch_seconds else 0.0)
+            is_first = not submit.sequence.num_preemptions
+            self._copying[upload] = (fetched.delta.kind, *((fetched.source, before) if is_first else ("host", 0.0)))
 
     def _time_swaps(self) -> None:
-        for sequence_id, seconds in self.runner.uploader.finished():
-            if submit := self._live.get(sequence_id):
+        for upload, seconds in self.runner.uploader.finished():
+            kind, source, before = self._copying.pop(upload)
+            self.times.count_stage("copy", seconds)
+            self.times.count_swap(kind, source, before + seconds)
+            if submit := self._live.get(upload.sequence_id):
                 submit.sequence.swap_seconds += seconds
+
+    def _clear_slots(self) -> None:
+        for slot in self.scheduler.slots.take_freed():
+            self.runner.clear(slot)
+
+    def _device_tier(self) -> TierStats:
+        slots, sizes = self.scheduler.slots, self.runner.num_bytes.copy()
+        return TierStats(slots.hits, slots.misses, slots.evictions, len(sizes), sum(sizes.values()))
 
     def _draw(
         self, plan: StepPlan, logits: Tensor

@@ -74,7 +74,8 @@ class Lowering:
                 linears = self._each_layer(adapter, config, LOKR_KEYS, self._lower_lokr)
             else:
                 raise ValueError(f"peft_type {kind!r} is not one of LORA, IA3, LOKR")
-            return Delta(adapter.generation, name, linears, self._prompt(adapter.soft_prompt))
+            prompt = self._prompt(adapter.soft_prompt)
+            return Delta(adapter.generation, name, linears, prompt, adapter.manifest.adapter.kind)
         except ValueError as fault:
             raise AdapterIncompatible(name, str(fault)) from fault
 
@@ -137,7 +138,7 @@ class Lowering:
             return LinearDelta(a=a, b=b.t().contiguous())
         magnitude = part["lora_magnitude_vector"].flatten()
         _shaped(layer, "magnitude", magnitude, (out,))
-        norms = (self.weight_of(layer).float().cpu() + b @ a).norm(dim=1)
+        norms = torch.addmm(self.weight_of(layer).float().cpu(), b, a).norm(dim=1)
         if not (norms > 0).all():
             raise ValueError(f"{layer} has an output whose weights are all zero, which DoRA cannot scale")
         ratio = magnitude / norms

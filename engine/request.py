@@ -71,6 +71,8 @@ class ExpertUse:
 
     adapter: HostAdapter
     weight: float
+    fetch_seconds: float = 0.0
+    """What it took to have the package; part of the time of a swap, if it comes to one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,11 +27,18 @@ class Runner:
         self.uploader = Uploader(torch.device(config.device))
         self.names: dict[int, str] = {}
         """slot -> name of the expert in it."""
+        self.num_bytes: dict[int, int] = {}
+        """slot -> bytes of the expert in it."""
 
     def upload(self, upload: Upload, delta: Delta) -> None:
         """Copy an adapter into its slot; `uploader.finished` tells how long that took."""
-        self.uploader.run(upload.sequence_id, partial(self.model.load_slot, upload.slot, delta))
-        self.names[upload.slot] = delta.name
+        self.uploader.run(upload, partial(self.model.load_slot, upload.slot, delta))
+        self.names[upload.slot], self.num_bytes[upload.slot] = delta.name, delta.num_bytes
+
+    def clear(self, slot: int) -> None:
+        """Empty a slot; on a CPU its pages go back to the system."""
+        self.model.clear_slot(slot)
+        del self.names[slot], self.num_bytes[slot]
 
     @torch.inference_mode()
     def forward(self, plan: StepPlan) -> Tensor:

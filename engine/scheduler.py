@@ -43,7 +43,8 @@ class Scheduler:
         """The next step. What runs has blocks for all of its positions before anybody is admitted."""
         uploads: list[Upload] = []
         self._make_room()
-        while self._admit(uploads):
+        is_answering = bool(self.running)
+        while self._admit(uploads, may_swap=not (uploads and is_answering)):
             pass
         for sequence in self.running:
             self._adopt(sequence)
@@ -95,12 +96,18 @@ class Scheduler:
         self.slots.check_integrity()
         self.blocks.check_integrity([sequence.block_table for sequence in self.running])
 
-    def _admit(self, uploads: list[Upload]) -> bool:
-        """Start the sequence whose turn it is, if a place and blocks are free; nobody overtakes for lack of these."""
+    def _admit(self, uploads: list[Upload], may_swap: bool) -> bool:
+        """Start the sequence whose turn it is, if a place and blocks are free; nobody overtakes for lack of these.
+
+        While others are being answered, one that needs a swap after another's waits for the next step, so that the
+        answers wait for one request's copies at a time and not for a crowd's.
+        """
         if len(self.running) >= self.config.max_batch:
             return False
         sequence = self.waiting.next(self.slots.can_acquire)
-        if sequence is None or not self._take_blocks(sequence):
+        if sequence is None or not (may_swap or self.slots.holds(sequence.generations)):
+            return False
+        if not self._take_blocks(sequence):
             return False
         needed = self.slots.acquire(sequence.generations)
         uploads += [Upload(slot, generation, sequence.id) for slot, generation in needed]

@@ -7,15 +7,12 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 
-import torch
-
 from adapters_store.fingerprint import base_fingerprint
 from adapters_store.package import HostAdapter
+from engine.adapter_forms import AdapterForms
 from engine.budget import Budget, budget_of, fitted
 from engine.config import EngineConfig
-from engine.delta_cache import DeltaCache
 from engine.errors import (
-    AdapterIncompatible,
     EngineOverloaded,
     EngineStopped,
     PromptTooLong,
@@ -23,19 +20,21 @@ from engine.errors import (
     TooManyExperts,
     UnsupportedModel,
 )
+from engine.host_tier import HostTier
 from engine.kv_blocks import BlockPool
-from engine.loop import Cancel, EngineLoop, Submit
-from engine.lowering import Lowering
+from engine.loop import Cancel, EngineLoop, Submit, Unload
+from engine.lowered_files import LoweredFiles
 from engine.model.config import ModelConfig, fused_kind, read_config
-from engine.model.delta import Delta, LinearDelta
+from engine.model.delta import Delta
 from engine.model.memory import give_back
 from engine.model.transformer import Transformer
-from engine.model.weights import adapter_dtype, are_kernels_there, compute_dtype, load_transformer
+from engine.model.weights import are_kernels_there, load_transformer
 from engine.request import GenerationRequest, SamplingParams, Timings, TokenEvent
 from engine.runner import Runner
 from engine.scheduler import Scheduler
 from engine.sequence import Part, Sequence
 from engine.stats import EngineStats
+from engine.tier_stats import SwapTimes
 
 
 class Generation:
@@ -89,18 +88,14 @@ class Engine:
         self, config: EngineConfig, shape: ModelConfig, model: Transformer, fingerprint: str, kv_blocks: int
     ) -> None:
         self.config, self.shape, self.fingerprint = config, shape, fingerprint
-        weights = {name: linear.kernel.dequantized for name, linear in model.linears.items()}
-        shapes = {name: linear.shape for name, linear in model.linears.items()}
-        self._lowering = Lowering(
-            shapes,
-            lambda name: weights[name](),
-            shape.hidden_size,
-            config.max_rank,
-            config.max_virtual_tokens,
-        )
-        self._deltas = DeltaCache(self._lower, config.adapter_cache_bytes)
+        forms, self._times = AdapterForms(config, shape, model, fingerprint), SwapTimes()
+        files = forms.files()
+        self._files = LoweredFiles(files, self._times) if files else None
+        self._host = HostTier(forms, config.adapter_cache_bytes, self._files, self._times)
         blocks = BlockPool(kv_blocks, config.block_size)
-        self._loop = EngineLoop(Scheduler(config, blocks, shape.vocab_size, shape.eos_ids), Runner(config, model))
+        self._loop = EngineLoop(
+            Scheduler(config, blocks, shape.vocab_size, shape.eos_ids), Runner(config, model), self._times
+        )
         self._ids = itertools.count(1)
 
     @classmethod
@@ -121,7 +116,9 @@ class Engine:
 
     def stop(self) -> None:
         self._loop.stop()
-        self._deltas.close()
+        self._host.close()
+        if self._files:
+            self._files.close()
 
     @property
     def is_healthy(self) -> bool:
@@ -149,7 +146,27 @@ class Engine:
         return budget_of(self.config, self.shape)
 
     def stats(self) -> EngineStats:
-        return self._loop.snapshot()
+        tiers = {"host": self._host.stats(), **({"disk": self._files.stats()} if self._files else {})}
+        stats = self._loop.snapshot()
+        return replace(stats, tiers={**stats.tiers, **tiers})
+
+    def wish(self, adapter: HostAdapter) -> None:
+        """It may be asked for soon: bring it to host memory when nothing else is being made, if there is room."""
+        self._host.wish(adapter)
+
+    def count_verified(self, seconds: float) -> None:
+        """A package was read and verified, which is a stage of the swap that follows."""
+        self._times.count_stage("verify", seconds)
+
+    def holds(self, generation: str) -> bool:
+        """Whether it is lowered in host memory."""
+        return self._host.holds(generation)
+
+    def unload(self, generation: str) -> bool:
+        """Free its host memory and its slot, or with the last request that uses it. Was it in host memory?"""
+        with suppress(EngineStopped):
+            self._loop.send(Unload(generation))
+        return self._host.unload(generation)
 
     def check_capacity(self) -> None:
         """Raises EngineOverloaded when another request would exceed the queue."""
@@ -173,11 +190,12 @@ class Engine:
                 raise TooManyExperts(len(request.experts), self.config.num_slots)
             self._check_ids("prompt_ids", request.prompt_ids)
             uses = sorted(request.experts, key=lambda use: use.adapter.manifest.name)
-            deltas = tuple([await self._deltas.get(use.adapter) for use in uses])
+            experts = tuple(await asyncio.gather(*(self._host.get(use.adapter) for use in uses)))
+            deltas = tuple(expert.delta for expert in experts)
             sequence = self._sequence(request, deltas, [use.weight for use in uses], submitted)
             generation = Generation(sequence, lambda: self._cancel(sequence.id))
             self.check_capacity()  # once more: others came while the adapters were lowered
-            self._loop.send(Submit(sequence, deltas, generation.publish))
+            self._loop.send(Submit(sequence, experts, generation.publish, tuple(use.fetch_seconds for use in uses)))
         except BaseException:
             if request.matcher:
                 request.matcher.close()
@@ -220,24 +238,3 @@ class Engine:
     def _cancel(self, sequence_id: int) -> None:
         with suppress(EngineStopped):
             self._loop.send(Cancel(sequence_id))
-
-    def _lower(self, adapter: HostAdapter) -> Delta:
-        """Lowered, and laid out as the slots are, so that a swap is nothing but copies."""
-        delta = self._lowering.lower(adapter)
-        dtype, pinned = compute_dtype(self.config), self.config.device != "cpu"
-        low_rank = adapter_dtype(self.config, self.shape)
-
-        def place(tensor: torch.Tensor | None, dtype: torch.dtype = dtype) -> torch.Tensor | None:
-            if tensor is None:
-                return None
-            placed = tensor.to(dtype).contiguous()
-            if not placed.isfinite().all():
-                raise AdapterIncompatible(delta.name, f"its scaled values do not fit {dtype}")
-            return placed.pin_memory() if pinned else placed
-
-        linears = {
-            name: LinearDelta(place(part.a, low_rank), place(part.b, low_rank), *map(place, (part.k, part.g, part.c)))
-            for name, part in delta.linears.items()
-        }
-        give_back()
-        return replace(delta, linears=linears, prompt=place(delta.prompt))

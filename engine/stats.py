@@ -1,6 +1,9 @@
 """Counters and gauges as plain numbers; whoever exports them turns them into metrics."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+from engine.tier_stats import Histogram, Source, Stage, TierStats
 
 
 @dataclass(slots=True)
@@ -25,3 +28,8 @@ class EngineStats:
     kv_blocks_total: int = 0
     memory_bytes: dict[str, int] = field(default_factory=dict)
     """By kind: base, slots, kv."""
+    tiers: Mapping[str, TierStats] = field(default_factory=dict)
+    """By name: device, host, and disk where lowered adapters are kept there."""
+    swap_seconds: Mapping[tuple[str, Source], Histogram] = field(default_factory=dict)
+    """By adapter kind and where the swap found it; from the fetching of the package to the end of the copy."""
+    stage_seconds: Mapping[Stage, Histogram] = field(default_factory=dict)

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 
 import torch
 
+from engine.plan import Upload
+
 
 @dataclass(frozen=True, slots=True)
 class TimedCopy:
     """A copy on a stream, between two events."""
 
-    sequence_id: int
+    upload: Upload
     begin: torch.cuda.Event
     end: torch.cuda.Event
 
@@ -27,19 +29,19 @@ class Uploader:
         self._step_done: torch.cuda.Event | None = None
         self._streams: dict[int, torch.cuda.Stream] = {}
         self._copies: list[TimedCopy] = []
-        self._seconds: list[tuple[int, float]] = []
+        self._seconds: list[tuple[Upload, float]] = []
 
-    def run(self, sequence_id: int, copy: Callable[[], None]) -> None:
+    def run(self, upload: Upload, copy: Callable[[], None]) -> None:
         """Perform `copy`, on CUDA on the stream of its request."""
         if not self._cuda:
             began = time.perf_counter()
             copy()
-            self._seconds.append((sequence_id, time.perf_counter() - began))
+            self._seconds.append((upload, time.perf_counter() - began))
             return
-        stream = self._streams.setdefault(sequence_id, torch.cuda.Stream())
+        stream = self._streams.setdefault(upload.sequence_id, torch.cuda.Stream())
         if self._step_done:
             stream.wait_event(self._step_done)
-        timed = TimedCopy(sequence_id, *(torch.cuda.Event(enable_timing=True) for _ in range(2)))
+        timed = TimedCopy(upload, *(torch.cuda.Event(enable_timing=True) for _ in range(2)))
         with torch.cuda.stream(stream):
             timed.begin.record()
             copy()
@@ -58,13 +60,13 @@ class Uploader:
             self._step_done = torch.cuda.Event()
             self._step_done.record()
 
-    def finished(self) -> list[tuple[int, float]]:
-        """Sequence id and seconds of each copy that has ended since the last call; on CUDA the device's own time.
+    def finished(self) -> list[tuple[Upload, float]]:
+        """The upload and the seconds of each copy that has ended since the last call; on CUDA the device's own time.
 
         Asks and does not wait: a copy that still runs is told of by a later call.
         """
         ended = [copy for copy in self._copies if copy.end.query()]
         self._copies = [copy for copy in self._copies if copy not in ended]
-        seconds = [*self._seconds, *((copy.sequence_id, copy.begin.elapsed_time(copy.end) / 1e3) for copy in ended)]
+        seconds = [*self._seconds, *((copy.upload, copy.begin.elapsed_time(copy.end) / 1e3) for copy in ended)]
         self._seconds = []
         return seconds

@@ -5,6 +5,7 @@ variable.
 """
 
 import asyncio
+import gc
 import json
 import shlex
 import socket
@@ -30,6 +31,8 @@ from server.terminal import KNOWN_ERRORS, print_error
 
 _FALLBACK_PROMPT = "Say hello."
 
+SWITCH_SECONDS = 0.0005
+"""How long a thread may keep the interpreter from the engine's, which asks for it after every kernel."""
 cli = typer.Typer(help="Hotseat: one resident base, many experts.", no_args_is_help=True, add_completion=False)
 cli.add_typer(experts_cli, name="experts")
 cli.add_typer(grammar_cli, name="grammar")
@@ -71,7 +74,14 @@ def serve(
         server.should_exit = True
 
     lifecycle = Lifecycle(partial(build_services, settings))
-    app = create_app(lifecycle, settings, partial(_print_welcome, settings), fail)
+
+    def ready(services: Services) -> None:
+        # What loading left stays for good; looking through it for garbage held up every answer for 0.4 s at a time.
+        gc.freeze()
+        sys.setswitchinterval(SWITCH_SECONDS)
+        _print_welcome(settings, services)
+
+    app = create_app(lifecycle, settings, ready, fail)
     # h11, because its bounds on the head of a request hold; the faster parser has none.
     config = uvicorn.Config(
         app,

@@ -43,6 +43,10 @@ def _config(settings: Settings, base: Path, device: str, quantization: str, num_
             kv_dtype=settings.kv_dtype,
             memory_bytes=settings.memory,
             deadline_s=settings.deadline_seconds,
+            adapter_cache_bytes=settings.host_memory_bytes,
+            adapter_storage=settings.adapter_storage,
+            lowered_dir=settings.cache_dir / "lowered",
+            lowered_bytes=settings.lowered_cache,
         )
     except ValueError as fault:
         raise SettingsInvalid(str(fault)) from fault

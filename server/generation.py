@@ -20,6 +20,7 @@ from typing import TypeVar
 from uuid import uuid4
 
 from adapters_store.cache import Lease
+from adapters_store.errors import PackageInvalid
 from adapters_store.manifest import DecodingDefaults
 from adapters_store.store import AdapterStore
 from engine.errors import AdapterIncompatible
@@ -80,6 +81,13 @@ class Answer:
 
 async def begin(services: Services, body: GenerateRequest) -> Running:
     """Steps 1 to 5. Raises what the rooms raise; nothing stays held then."""
+    try:
+        return await _begin(services, body)
+    except PackageInvalid:  # perhaps replaced after it was fetched, before the engine had its weights: then the new one
+        return await _begin(services, body)
+
+
+async def _begin(services: Services, body: GenerateRequest) -> Running:
     services.engine.check_capacity()
     await services.router.refresh()
     started = time.perf_counter()
@@ -93,13 +101,16 @@ async def begin(services: Services, body: GenerateRequest) -> Running:
         request = GenerationRequest(
             request_id, prompt_ids, experts, sampling_for(body, experts), salt=body.cache_salt or ""
         )
+        rows = await submit(services, request, grammar, body)
+        if services.prefetcher is not None:
+            services.prefetcher.follow(decision)
         wanted = asked_for(body)
         return Running(
             id=request_id,
             decision=decision,
             route_ms=route_ms,
             experts=experts,
-            rows=await submit(services, request, grammar, body),
+            rows=rows,
             tokenizer=services.tokenizer,
             json_schema=wanted.text if isinstance(wanted, spec.JsonSchema) else None,
             leases=leases.pop_all(),
@@ -196,12 +207,13 @@ async def fetch_experts(services: Services, decision: RouteDecision, leases: Exi
     store's errors."""
     uses: list[ExpertUse] = []
     for expert in decision.experts:
+        began = time.perf_counter()
         lease = leases.enter_context(await fetch(services.store, expert.name))
         if not services.is_compatible(lease.adapter.manifest):
             raise AdapterIncompatible(expert.name, "it was made for another base than the one that runs")
         if lease.adapter.manifest.name in (use.adapter.manifest.name for use in uses):
             raise ExpertRepeated(expert.name)
-        uses.append(ExpertUse(lease.adapter, expert.weight))
+        uses.append(ExpertUse(lease.adapter, expert.weight, time.perf_counter() - began))
     return tuple(uses)
 
 

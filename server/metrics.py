@@ -6,18 +6,22 @@ application, no global registry.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
+from engine.stats import EngineStats
+from engine.tier_stats import SWAP_BUCKETS, TierStats
+from engine.tier_stats import Histogram as SwapHistogram
 from server.schemas import Reply
 from server.services import Services
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-# Seconds. Fine around 50 ms, the longest that a swap should take, and around 100 ms for the first token.
-_SWAP = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1, 2, 5, 10)
+# Seconds; around 100 ms for the first token. Swaps have buckets of their own, in the engine.
 _FIRST = (0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _WHOLE = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _ROUTE = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
@@ -44,7 +48,6 @@ class Metrics:
         self._uses = Counter("hotseat_expert_uses", "Answers by expert.", ("expert",), registry=self._registry)
         self._route_seconds = self._histogram("route_seconds", "Choosing experts.", _ROUTE)
         self._queue_seconds = self._histogram("queue_seconds", "Waiting for a place in the batch.", _FIRST)
-        self._swap_seconds = self._histogram("swap_seconds", "Hot swaps, one per request that had one.", _SWAP)
         self._first_token_seconds = self._histogram("first_token_seconds", "To the first token.", _FIRST)
 
     def count_request(self, route: str, status: int, seconds: float) -> None:
@@ -60,8 +63,6 @@ class Metrics:
         self._route_seconds.observe(times.route_ms / 1e3)
         self._queue_seconds.observe(times.queue_ms / 1e3)
         self._first_token_seconds.observe(times.first_token_ms / 1e3)
-        if times.swap_ms > 0:
-            self._swap_seconds.observe(times.swap_ms / 1e3)
 
     def count_unknown_fields(self, route: str, count: int) -> None:
         self._unknown_fields.labels(route).inc(count)
@@ -84,16 +85,18 @@ class _Rooms(Collector):
         services = self._rooms()
         yield _gauge("ready", "1 while the rooms run.", float(services is not None and services.engine.is_healthy))
         if services is not None:
-            yield from _engine_metrics(services)
+            stats = services.engine.stats()
+            yield from _engine_metrics(stats)
+            yield from _swap_metrics(stats)
             yield from _store_metrics(services)
+            yield from _tier_metrics({**stats.tiers, "package": _package_tier(services)})
 
     def describe(self) -> Iterable[Metric]:
         """Nothing ahead of time: registering must not ask the rooms."""
         return ()
 
 
-def _engine_metrics(services: Services) -> Iterable[Metric]:
-    stats = services.engine.stats()
+def _engine_metrics(stats: EngineStats) -> Iterable[Metric]:
     yield _gauge("running_requests", "Requests in the batch.", stats.running)
     yield _gauge("queued_requests", "Requests that wait for the batch.", stats.queued)
     yield _counter("steps", "Steps of the engine.", stats.steps)
@@ -115,6 +118,49 @@ def _store_metrics(services: Services) -> Iterable[Metric]:
     yield _counter("store_evictions", "Experts dropped from host memory.", stats.evictions)
     yield _counter("store_load_seconds", "Time spent loading.", stats.load_seconds)
     yield _gauge("store_resident_bytes", "Experts in host memory.", stats.resident_bytes)
+
+
+def _swap_metrics(stats: EngineStats) -> Iterable[Metric]:
+    swaps = HistogramMetricFamily(
+        "hotseat_swap_seconds",
+        "Hot swaps, from the fetching of the expert to the end of the copy into its slot.",
+        labels=("kind", "source"),
+    )
+    for (kind, source), found in stats.swap_seconds.items():
+        swaps.add_metric((kind, source), _cumulated(found), found.seconds)
+    yield swaps
+    stages = HistogramMetricFamily("hotseat_swap_stage_seconds", "Parts of hot swaps.", labels=("stage",))
+    for stage, found in stats.stage_seconds.items():
+        stages.add_metric((stage,), _cumulated(found), found.seconds)
+    yield stages
+
+
+def _tier_metrics(tiers: Mapping[str, TierStats]) -> Iterable[Metric]:
+    """Of the tiers that an expert passes: package, disk (lowered), host (lowered), device."""
+    for name, help_text, values in (
+        ("hits", "Experts found in the tier.", {tier: stats.hits for tier, stats in tiers.items()}),
+        ("misses", "Experts that were not there.", {tier: stats.misses for tier, stats in tiers.items()}),
+        ("evictions", "Experts that made room.", {tier: stats.evictions for tier, stats in tiers.items()}),
+    ):
+        family = CounterMetricFamily(f"hotseat_tier_{name}", help_text, labels=("tier",))
+        for tier, value in values.items():
+            family.add_metric((tier,), value)
+        yield family
+    residents = {tier: stats.residents for tier, stats in tiers.items() if tier != "package"}
+    yield _labelled("tier_residents", "Experts in the tier.", "tier", residents)
+    yield _labelled("tier_bytes", "Their bytes.", "tier", {tier: stats.num_bytes for tier, stats in tiers.items()})
+
+
+def _package_tier(services: Services) -> TierStats:
+    """Packages in host memory; large ones without their weights."""
+    stats = services.store.stats()
+    return TierStats(stats.hits, stats.misses, stats.evictions, 0, stats.resident_bytes)
+
+
+def _cumulated(histogram: SwapHistogram) -> list[tuple[str, float]]:
+    """As Prometheus has it: what is up to each bound, and all of it."""
+    bounds = [*map(floatToGoString, SWAP_BUCKETS), "+Inf"]
+    return list(zip(bounds, map(float, accumulate(histogram.counts)), strict=True))
 
 
 def _gauge(name: str, help_text: str, value: float) -> Metric:

@@ -12,7 +12,9 @@ from typing import Literal, Protocol
 
 import torch
 
+from adapters_store.light import LightReader
 from adapters_store.manifest import Manifest
+from adapters_store.package import HostAdapter, read_package
 from adapters_store.store import AdapterStore
 from engine.budget import Budget
 from engine.request import GenerationRequest, Timings, TokenEvent, TokenMatcher
@@ -29,6 +31,7 @@ from server.engine_config import engine_config
 from server.errors import NotReady
 from server.live_router import LiveRouter
 from server.packages import policy_of
+from server.prefetch import Prefetcher
 from server.settings import Settings
 from server.sizes import format_size
 
@@ -63,6 +66,7 @@ class EngineDoor(Protocol):
     def stop(self) -> None: ...
     def check_capacity(self) -> None: ...
     async def submit(self, request: GenerationRequest) -> TokenStream: ...
+    def wish(self, adapter: HostAdapter) -> None: ...
     def stats(self) -> EngineStats: ...
 
 
@@ -109,6 +113,7 @@ class Services:
     """What the engine holds, in a line for people."""
     grammar_turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
     """Threads that strangers' grammars may keep waiting at once; the others are for everybody's work."""
+    prefetcher: Prefetcher | None = None
 
     def is_compatible(self, manifest: Manifest) -> bool:
         return manifest.base == self.engine.fingerprint
@@ -122,7 +127,14 @@ def build_services(settings: Settings) -> Services:
         torch.set_num_threads(settings.threads)
     tokenizer = Tokenizer.load(settings.base)
     engine = Engine.load(engine_config(settings, len(tokenizer), has_cuda=torch.cuda.is_available()))
-    store = AdapterStore(settings.experts, settings.host_memory_bytes, policy=policy_of(settings))
+    policy = policy_of(settings)
+    store = AdapterStore(
+        settings.experts,
+        settings.host_memory_bytes,
+        LightReader(lambda directory: read_package(directory, policy), on_read=engine.count_verified),
+        policy,
+        on_unload=engine.unload,
+    )
     vocabulary = vocabulary_for(tokenizer.hf, engine.num_logits, tuple(sorted(tokenizer.eos_ids)), settings.cache_dir)
     trial = Trial(vocabulary.native.path)
     with suppress(GrammarUntried):  # told to whoever sends a grammar; the others can be served
@@ -135,6 +147,7 @@ def build_services(settings: Settings) -> Services:
         router=LiveRouter(store, engine.fingerprint),
         compiler=GrammarCompiler(vocabulary, trial=trial),
         memory=memory_line(engine.budget),
+        prefetcher=Prefetcher(store, engine.wish, lambda adapter: adapter.manifest.base == engine.fingerprint),
     )
 
 
@@ -170,6 +183,8 @@ class Lifecycle:
         """Refuse what comes now, then end the engine's thread and the process that tries grammars."""
         self.state = "stopped"
         if self._services is not None:
+            if self._services.prefetcher is not None:
+                self._services.prefetcher.close()
             await asyncio.to_thread(self._services.engine.stop)
             await asyncio.to_thread(self._services.compiler.close)
 

@@ -17,6 +17,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 Device = Literal["auto", "cpu", "cuda"]
 Quantization = Literal["auto", "int8", "int4", "nf4", "bf16", "fp32"]
 KVDtype = Literal["auto", "int8"]
+AdapterStorage = Literal["plain", "int8", "int4"]
 Size = Annotated[int, BeforeValidator(lambda size: parse_size(size) if isinstance(size, str) else size)]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -84,6 +85,13 @@ class Settings(BaseSettings):
         default=None, min_length=16, description="What /admin asks for; without one there is no /admin."
     )
 
+    adapter_storage: AdapterStorage = Field(
+        default="plain",
+        description="How lowered experts are kept in host memory and on disk; int8 and int4 take less and round them.",
+    )
+    lowered_cache: Size = Field(
+        default=4 << 30, ge=0, description="Disk space under the cache directory for lowered experts; 0 keeps none."
+    )
     max_body_bytes: int = Field(default=1 << 20, ge=1024, description="Longest request body; a longer one gets a 413.")
     drain_seconds: int = Field(
         default=30, ge=0, le=3600, description="How long a stopping server finishes its requests."

@@ -22,11 +22,12 @@ from adapters_store.manifest import (
     Manifest,
     RoutingHints,
 )
-from adapters_store.package import write_package
+from adapters_store.package import HostAdapter, write_package
 from adapters_store.store import AdapterStore
 from engine.errors import EngineOverloaded, EngineStopped, PromptTooLong
 from engine.request import FinishReason, GenerationRequest, Timings, TokenEvent, TokenLogprobs
 from engine.stats import EngineStats
+from engine.tier_stats import Histogram, TierStats
 from engine.tokenizer import Content, Markup
 from server.live_router import LiveRouter
 from server.services import Services
@@ -212,6 +213,7 @@ class FakeEngine:
         self.requests: list[GenerationRequest] = []
         self.generations: list[FakeGeneration] = []
         self.resident: list[str] = []
+        self.wishes: list[str] = []
         self.num_running = 0
         self.num_queued = 0
         self.error: Exception | None = None
@@ -257,7 +259,11 @@ class FakeEngine:
         self.resident += [name for name in names if name not in self.resident]
         return Timings(queue_ms=0.5, swap_ms=swap_ms, first_token_ms=3.0, total_ms=7.0)
 
+    def wish(self, adapter: HostAdapter) -> None:
+        self.wishes.append(adapter.manifest.name)
+
     def stats(self) -> EngineStats:
+        swaps = Histogram().plus(0.002)
         return EngineStats(
             running=self.num_running,
             queued=self.num_queued,
@@ -271,6 +277,9 @@ class FakeEngine:
             kv_blocks_used=0,
             kv_blocks_total=64,
             resident=tuple(self.resident),
+            tiers={"device": TierStats(3, 2, 1, 2, 200), "host": TierStats(), "disk": TierStats()},
+            swap_seconds={("lora", "host"): swaps},
+            stage_seconds={"read": swaps, "verify": swaps, "lower": swaps, "copy": swaps},
         )
 
 

@@ -45,6 +45,8 @@ class Delta:
     name: str
     linears: Mapping[str, LinearDelta]
     prompt: Tensor | None = None
+    kind: str = "lora"
+    """As its manifest says: lora, dora, ia3 or lokr."""
 
     @property
     def num_virtual(self) -> int:
@@ -109,9 +111,9 @@ class AdaptedLinear:
         self.kronecker.pop(slot, None)
         self.scales_output.discard(slot)
         self.scales_input.discard(slot)
-        for source, target in zip(delta.parts, (self.a, self.b, self.k, self.g, self.c), strict=True):
+        for place, source in enumerate(delta.parts):
             if source is not None:
-                target[slot].view(-1)[: source.numel()].view(source.shape).copy_(source, non_blocking=True)
+                self._copy(place, slot, source)
         if delta.k is not None and delta.a is not None:
             self.kronecker[slot] = (*delta.k.shape, delta.a.shape[0])
         elif delta.a is not None:
@@ -120,6 +122,11 @@ class AdaptedLinear:
             self.scales_output.add(slot)
         if delta.c is not None:
             self.scales_input.add(slot)
+
+    def _copy(self, place: int, slot: int, source: Tensor) -> None:
+        """Into the part of that place in a delta's `parts`."""
+        target = (self.a, self.b, self.k, self.g, self.c)[place]
+        target[slot].view(-1)[: source.numel()].view(source.shape).copy_(source, non_blocking=True)
 
     def __call__(self, x: Tensor, mixtures: Mixtures) -> Tensor:
         """x [tokens, in] -> [tokens, out]."""

@@ -3,7 +3,7 @@
 import ctypes
 from functools import cache
 from math import prod
-from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
+from mmap import MADV_DONTNEED, MAP_ANONYMOUS, MAP_PRIVATE, PAGESIZE, mmap
 from typing import Any
 
 import torch
@@ -26,6 +26,20 @@ def zeros(shape: tuple[int, ...], like: Tensor, dtype: torch.dtype | None = None
     return torch.frombuffer(mmap(-1, size, MAP_PRIVATE | MAP_ANONYMOUS), dtype=dtype).view(shape)
 
 
+def forget(values: Tensor) -> None:
+    """Let the system take the whole pages of a part of a tensor back; they read as zeros from then on.
+
+    Nothing happens where that cannot be done: on a GPU, and outside Linux.
+    """
+    advise = _madvise()
+    if values.device.type != "cpu" or advise is None or not values.is_contiguous():
+        return
+    begin = -(-values.data_ptr() // PAGESIZE) * PAGESIZE
+    length = (values.data_ptr() + values.nbytes) // PAGESIZE * PAGESIZE - begin
+    if length > 0:
+        advise(ctypes.c_void_p(begin), ctypes.c_size_t(length), MADV_DONTNEED)
+
+
 def give_back() -> None:
     """Return what was freed to the system: glibc keeps blocks of some megabytes, for each thread that ever had them.
 
@@ -39,3 +53,8 @@ def give_back() -> None:
 def _malloc_trim() -> Any:
     """None where the C library is not glibc."""
     return getattr(ctypes.CDLL(None), "malloc_trim", None)
+
+
+@cache
+def _madvise() -> Any:
+    return getattr(ctypes.CDLL(None), "madvise", None)

@@ -31,6 +31,10 @@ from engine.model.native_library import (
 from engine.model.native_weights import NativeWeight
 from engine.model.transformer import Layer, Transformer
 
+memmove = ctypes.CDLL(None).memmove
+"""Unlike that of ctypes, it leaves the interpreter to other threads meanwhile."""
+memmove.argtypes, memmove.restype = (c_void_p, c_void_p, ctypes.c_size_t), c_void_p
+
 
 class NativeLinear(AdaptedLinear):
     """An adapted linear layer whose slots are described to the kernels by a table of addresses."""
@@ -39,24 +43,33 @@ class NativeLinear(AdaptedLinear):
         super().__init__(kernel, (kernel.out, kernel.inner), slots, rank, like, torch.bfloat16)
         self.table = (CDelta * slots)()
         self.described = kernel.described(ctypes.cast(self.table, c_void_p))
+        parts = (self.a, self.b, self.k, self.g, self.c)
+        self.slots = [[part.data_ptr() + slot * part[0].nbytes for part in parts] for slot in range(slots)]
+        """Addresses of a slot's parts."""
+        self.rooms = [(part.dtype, part[0].nbytes) for part in parts]
 
     def load(self, slot: int, delta: LinearDelta | None) -> None:
         super().load(slot, delta)
         left, right, rank = self.kronecker.get(slot) or (1, 1, self.low_rank.get(slot, 0))
-
-        def address(part: Tensor, there: bool) -> int | None:
-            return part[slot].data_ptr() if there else None
-
+        a, b, k, g, c = self.slots[slot]
         self.table[slot] = CDelta(
-            address(self.a, rank > 0),
-            address(self.b, rank > 0),
-            address(self.k, slot in self.kronecker),
-            address(self.g, slot in self.scales_output),
-            address(self.c, slot in self.scales_input),
+            a if rank else None,
+            b if rank else None,
+            k if slot in self.kronecker else None,
+            g if slot in self.scales_output else None,
+            c if slot in self.scales_input else None,
             rank,
             left,
             right,
         )
+
+    def _copy(self, place: int, slot: int, source: Tensor) -> None:
+        """A tenth of the time of a torch operation, of which a swap would make hundreds."""
+        dtype, room = self.rooms[place]
+        if source.dtype != dtype or source.nbytes > room or not source.is_contiguous():
+            super()._copy(place, slot, source)
+            return
+        memmove(self.slots[slot][place], source.data_ptr(), source.nbytes)
 
 
 class NativeCache(KVCache):

@@ -11,6 +11,7 @@ from engine.model.config import ModelConfig
 from engine.model.delta import AdaptedLinear, Delta, Mixtures
 from engine.model.kernels import DenseLinear, LinearKernel
 from engine.model.layers import KVCache, StepContext, StepInputs, attend, rms_norm
+from engine.model.memory import forget
 from engine.model.rope import Rotary, rotate
 
 LINEARS = (
@@ -90,6 +91,14 @@ class Transformer:
             linear.load(slot, delta.linears.get(name))
         if delta.prompt is not None:
             self.prompts[slot, : delta.num_virtual].copy_(delta.prompt, non_blocking=True)
+
+    def clear_slot(self, slot: int) -> None:
+        """Empty it, and give its memory back as far as the device can take back a part of a tensor."""
+        self.load_slot(slot, Delta("", "", {}))
+        for linear in self.linears.values():
+            for part in (linear.a, linear.b, linear.k, linear.g, linear.c):
+                forget(part[slot])
+        forget(self.prompts[slot])
 
     def memory_bytes(self) -> dict[str, int]:
         norms = sum(

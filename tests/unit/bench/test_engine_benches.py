@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bench import decode, mixed, offline, options, prefill, steps
+from bench import decode, mixed, offline, options, prefill, steps, swap
 from engine.model.native_library import library
 
 
@@ -97,3 +97,23 @@ def test_the_parts_of_a_step_are_within_the_step(run: Any) -> None:
     for parts in found.values():
         assert len(parts) == 7 and "attention" in parts
         assert all(0 < ms <= parts["in all"] for ms in parts.values())
+
+
+def test_swap_measures_every_source_and_what_unloading_frees(run: Any, random_base: Path) -> None:
+    found = run(swap, "--experts", random_base / "experts" / "ten", "--swaps", 3, "--firsts", 1, "--without-peft")
+    assert len(found["swaps"]) == 10
+    for swaps in found["swaps"]:
+        assert (len(swaps["host"]), len(swaps["disk"]), len(swaps["first"])) == (3, 3, 1)
+        assert min(*swaps["host"], *swaps["disk"], *swaps["first"]) > 0 and swaps["num_bytes"] > 0
+    assert found["memory"]["held"]["host"] == sum(swaps["num_bytes"] for swaps in found["swaps"])
+    assert found["memory"]["unloaded"]["host"] == 0
+
+
+def test_churn_answers_everybody_and_keeps_ten_experts_in_their_slots(run: Any, random_base: Path) -> None:
+    experts = random_base / "experts" / "ten"
+    words = ("--churn", "--registered", 30, "--requests", 24, "--slices", 2, "--tokens", 3, "--clients", 4)
+    found = run(swap, "--experts", experts, *words)
+    fill, resident, churn = found["rounds"]
+    assert [one["num_failed"] for one in found["rounds"]] == [0, 0, 0]
+    assert resident["tiers"]["device"][1] == 0 and sum(resident["tiers"]["device"]) == 24
+    assert churn["tiers"]["device"][1] > 0 and fill["tiers"]["device"][1] >= 20

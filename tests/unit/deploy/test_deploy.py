@@ -53,6 +53,12 @@ def test_every_metric_on_the_board_is_exported(tmp_path: Path) -> None:
     "metric",
     [
         "hotseat_swap_seconds_bucket",
+        "hotseat_swap_stage_seconds_bucket",
+        "hotseat_tier_hits_total",
+        "hotseat_tier_misses_total",
+        "hotseat_tier_evictions_total",
+        "hotseat_tier_residents",
+        "hotseat_tier_bytes",
         "hotseat_memory_bytes",
         "hotseat_generated_tokens_total",
         "hotseat_running_requests",

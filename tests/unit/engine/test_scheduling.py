@@ -226,3 +226,45 @@ def test_the_least_recently_used_adapter_gives_way() -> None:
         slots.release([name])
     slots.acquire(["c"])
     assert set(slots.resident) == {"a", "c"}
+
+
+def test_answers_wait_for_one_requests_copies_at_a_time_and_an_idle_engine_takes_all_at_once() -> None:
+    machine = scheduler()
+    for number, expert in enumerate(("a", "b")):
+        machine.add(sequence(number, experts=(expert,), max_tokens=20))
+    first = machine.plan()
+    assert len(first.uploads) == 2 and len(first.rows) == 2, "nobody is being answered yet"
+    run(machine, steps=60)
+    machine.add(sequence(5))
+    machine.commit(machine.plan(), {5: 7})
+    for number, experts in ((6, ("c",)), (7, ("d",)), (8, ("d",))):
+        machine.add(sequence(number, experts=experts))
+    plans = []
+    for _ in range(2):
+        plans.append(plan := machine.plan())
+        machine.commit(plan, {row.sequence_id: 7 for row in plan.rows if row.samples})
+    assert [[upload.generation for upload in plan.uploads] for plan in plans] == [["c"], ["d"]]
+    assert all(5 in {row.sequence_id for row in plan.rows} for plan in plans)
+
+
+def test_a_retired_adapter_leaves_its_slot_when_its_last_user_ends_and_not_before() -> None:
+    slots = AdapterSlots(2)
+    slots.acquire(["a", "b"])
+    slots.release(["b"])
+    for name in ("a", "b", "never there"):
+        slots.retire(name)
+    freed = slots.take_freed()
+    assert len(freed) == 1 and list(slots.resident) == ["a"]
+    slots.release(["a"])
+    assert [len(slots.take_freed()), len(slots.take_freed()), len(slots.resident)] == [1, 0, 0]
+    slots.check_integrity()
+
+
+def test_an_eviction_forgets_that_an_adapter_was_to_be_retired() -> None:
+    slots = AdapterSlots(1)
+    slots.acquire(["a"])
+    slots.retire("a")
+    slots.release(["a"])
+    slots.acquire(["b"])
+    assert slots.take_freed() == [] and slots.resident == ("b",) and slots.evictions == 1
+    slots.check_integrity()

@@ -2,14 +2,16 @@
 
 import torch
 
+from engine.plan import Upload
 from engine.uploads import Uploader
 
 
 def test_each_copy_is_told_of_once_with_its_time() -> None:
     uploader, done = Uploader(torch.device("cpu")), list[int]()
     assert uploader.finished() == []
-    for sequence_id in (7, 7, 9):
-        uploader.run(sequence_id, lambda: done.append(1))
+    uploads = [Upload(0, "a", 7), Upload(1, "b", 7), Upload(2, "c", 9)]
+    for upload in uploads:
+        uploader.run(upload, lambda: done.append(1))
     found = uploader.finished()
-    assert len(done) == 3 and [sequence_id for sequence_id, _ in found] == [7, 7, 9]
+    assert len(done) == 3 and [upload for upload, _ in found] == uploads
     assert all(seconds > 0 for _, seconds in found) and uploader.finished() == []

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from adapters_store.errors import ExpertNotFound, PackageInvalid, StoreFull
 from adapters_store.store import AdapterStore
 from engine.errors import AdapterIncompatible, EngineOverloaded, PromptTooLong
-from engine.request import FinishReason, SamplingParams
+from engine.request import FinishReason, GenerationRequest, SamplingParams
 from grammars import library, spec
 from grammars.errors import GrammarInvalid, GrammarUnknown
 from router.decision import ExpertScore, RouteDecision, RouteQuery
@@ -21,7 +21,7 @@ from server.schemas import GenerateRequest, Reply
 from server.services import Services
 from server.streaming import Piece
 from server.wire import ExpertChoice
-from tests.fakes import FakeCompiler, FakeEngine, FakeMatcher, make_services
+from tests.fakes import FakeCompiler, FakeEngine, FakeGeneration, FakeMatcher, make_services
 
 
 class TwoExperts:
@@ -51,6 +51,23 @@ async def finish(running: Running) -> tuple[str, Reply]:
     reply = reply_of(running, answers)
     assert reply.text == "".join(part.text for part in parts if isinstance(part, Piece))
     return reply.text, reply
+
+
+class ReplacedOnce(FakeEngine):
+    """Finds at its first request that the package was replaced since it was fetched."""
+
+    async def submit(self, request: GenerationRequest) -> FakeGeneration:
+        if not self.requests:
+            self.requests.append(request)
+            raise PackageInvalid("sql", "it was replaced while a request waited for it; ask again")
+        return await super().submit(request)
+
+
+async def test_a_package_replaced_between_fetch_and_lowering_is_fetched_again(services: Services) -> None:
+    engine = ReplacedOnce()
+    engine.start()
+    text, _ = await finish(await begin(replace(services, engine=engine), ask("hello", experts=["sql"])))
+    assert text == "sql: hello" and len(engine.requests) == 2
 
 
 async def test_the_router_chooses_by_the_prompts_cue(services: Services) -> None:

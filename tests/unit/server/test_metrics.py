@@ -1,5 +1,6 @@
 """What a scrape shows."""
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from engine.request import FinishReason
@@ -63,14 +64,27 @@ def test_requests_are_counted_by_route_and_status() -> None:
     assert found["hotseat_request_seconds_count", (("route", "/generate"),)] == 2
 
 
-def test_only_a_request_that_swapped_counts_as_a_swap() -> None:
-    metrics = Metrics(lambda: None)
-    metrics.count_answer(reply(swap_ms=0))
-    metrics.count_answer(reply(swap_ms=40))
-    found = samples(metrics)
-    assert found["hotseat_swap_seconds_count", ()] == 1
-    assert found["hotseat_swap_seconds_bucket", (("le", "0.03"),)] == 0
-    assert found["hotseat_swap_seconds_bucket", (("le", "0.05"),)] == 1
+def test_swaps_are_shown_by_kind_and_source_and_their_stages_with_cumulated_buckets(services: Services) -> None:
+    found = samples(Metrics(lambda: services))
+    swap = (("kind", "lora"), ("source", "host"))
+    assert found["hotseat_swap_seconds_count", swap] == 1
+    assert found["hotseat_swap_seconds_sum", swap] == pytest.approx(0.002)
+    assert found["hotseat_swap_seconds_bucket", (("kind", "lora"), ("le", "0.001"), ("source", "host"))] == 0
+    assert found["hotseat_swap_seconds_bucket", (("kind", "lora"), ("le", "0.05"), ("source", "host"))] == 1
+    assert found["hotseat_swap_seconds_bucket", (("kind", "lora"), ("le", "+Inf"), ("source", "host"))] == 1
+    for stage in ("read", "verify", "lower", "copy"):
+        assert found["hotseat_swap_stage_seconds_count", (("stage", stage),)] == 1
+
+
+def test_every_tier_shows_its_hits_misses_evictions_and_bytes(services: Services) -> None:
+    found = samples(Metrics(lambda: services))
+    device = (("tier", "device"),)
+    values = [found[f"hotseat_tier_{name}", device] for name in ("hits_total", "misses_total", "evictions_total")]
+    assert values == [3, 2, 1]
+    assert found["hotseat_tier_residents", device] == 2 and found["hotseat_tier_bytes", device] == 200
+    for tier in ("host", "disk", "package"):
+        assert found["hotseat_tier_hits_total", (("tier", tier),)] == 0
+        assert found["hotseat_tier_bytes", (("tier", tier),)] == 0
 
 
 def test_answers_are_counted_by_stage_end_and_expert() -> None:

@@ -202,7 +202,7 @@ async def test_metrics_count_what_was_answered(client: httpx.AsyncClient) -> Non
     assert response.headers["content-type"].startswith("text/plain")
     assert 'hotseat_route_decisions_total{stage="keywords"} 1.0' in response.text
     assert 'hotseat_requests_total{route="/generate",status="200"} 1.0' in response.text
-    assert "hotseat_swap_seconds_count 1.0" in response.text
+    assert 'hotseat_swap_seconds_count{kind="lora",source="host"} 1.0' in response.text
 
 
 async def test_unknown_paths_and_methods_keep_the_error_shape(client: httpx.AsyncClient) -> None:
