@@ -16,7 +16,7 @@ KERNELS := $(wildcard engine/model/native/*)
 
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 
-.PHONY: serve test check format install install-dev clean
+.PHONY: serve test test-clients check format openapi install install-dev clean
 
 serve: install
 	$(BIN)/hotseat serve
@@ -34,6 +34,16 @@ check: install-dev
 format: install-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The HTTP interface as a file; a test compares it with the server.
+openapi: install-dev
+	$(BIN)/python -m server.description > docs/openapi.json
+
+# Other people's clients against the running server; their packages stay in an environment of their own.
+test-clients: install-dev
+	test -x $(VENV)-clients/bin/python || $(PYTHON) -m venv $(VENV)-clients
+	$(VENV)-clients/bin/python -m pip install --disable-pip-version-check -r tests/clients/requirements.txt
+	$(BIN)/python -m tests.clients $(VENV)-clients/bin/python
 
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev
