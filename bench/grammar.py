@@ -6,7 +6,8 @@ under the grammar, accepting and asking for the end, less that of drawing one to
 is the least that sampling takes. The first replay begins with a grammar that was just compiled; masks that it makes are
 there for the later ones, and are nearly all there in the hot ones. Peers, on the same grammar text: the mask, applied
 to the logits, and the token accepted. All of this is the thread's own CPU time, so that other work on the machine is
-not counted. Then ten streams on the embedded base, with a grammar and without in turn.
+not counted; only the first use of a schema is wall time. Then ten streams on the embedded base, with a grammar and
+without in turn.
 """
 
 import argparse
@@ -23,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench import grammar_streams
+from bench import grammar_first_use, grammar_streams
 from bench.grammar_load import Document, ZipfLogits, documents, open_vocabulary, schema_document, tokens_of
 from bench.grammar_peers import Refused, peers, step_seconds
 from bench.report import NOT_RUN, processor
@@ -136,8 +137,10 @@ def markdown(costs: list[Cost]) -> str:
     return "\n".join(lines)
 
 
-def measure(vocabulary: Vocabulary) -> list[Cost]:
-    costs = [compile_cost(vocabulary, document) for document in (*documents(), schema_document(10))]
+def measure(source: Path, vocabulary: Vocabulary) -> list[Cost]:
+    first_uses = grammar_first_use.measure(source, vocabulary)
+    costs = [Cost("first use", what, p50, p99, "wall time") for what, (p50, p99) in first_uses.items()]
+    costs += [compile_cost(vocabulary, document) for document in (*documents(), schema_document(10))]
     for document in documents():
         costs += our_costs(vocabulary, document)
         costs += peer_costs(vocabulary, document)
@@ -158,7 +161,7 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_num_threads(1)
     vocabulary = open_vocabulary(args.source)
     print(f"{args.source.name}: {vocabulary.num_logits} logits, {len(vocabulary.text_ids)} text tokens\n")
-    costs = measure(vocabulary)
+    costs = measure(args.source, vocabulary)
     vocabulary.close()
     streams = {} if args.no_streams else grammar_streams.measure(NANO)
     print(markdown(costs) + "\n")

@@ -33,6 +33,10 @@ class Admitted:
     root: str
     unreachable: tuple[str, ...]
     """Rules that the root never comes to. A hint and no fault: people cut grammars out of larger ones."""
+    nullable: tuple[bool, ...]
+    """Of each lowered node, whether it may be empty."""
+    left_order: tuple[int, ...]
+    """All nodes, each after those that it may begin with."""
 
 
 def admit(text: str, root: str = "root", max_bytes: int = MAX_BYTES) -> Admitted:
@@ -57,7 +61,7 @@ def check(grammar: Grammar, root: str = "root") -> Admitted:
     check_tokens(lowered, nullable)
     _check_starts(lowered, nullable, order)
     unreachable = tuple(name for name, number in lowered.rules.items() if not reached[number])
-    return Admitted(grammar, lowered, root, unreachable)
+    return Admitted(grammar, lowered, root, unreachable, tuple(nullable), tuple(order))
 
 
 def _fault(lowered: Lowered, number: int, reason: str) -> GrammarInvalid:

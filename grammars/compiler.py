@@ -34,8 +34,8 @@ class CompiledGrammar:
         return Matcher(self._vocabulary, self._start.clone(), self._named_ids, self._states)
 
 
-_Key = tuple[str, str, int | None]
-"""Text, root, and the size that a stranger's text may have; None for a trusted one."""
+_Key = tuple[str, str, tuple[int, bool] | None]
+"""Text, root, and how a stranger's text is tried; None for a trusted one."""
 
 
 class GrammarCompiler:
@@ -61,16 +61,18 @@ class GrammarCompiler:
         """A text of our own. Raises GrammarInvalid."""
         return self._once((gbnf, root, None), lambda: self._parsed(gbnf, root))
 
-    def compile_untrusted(self, gbnf: str, root: str = "root", max_bytes: int = MAX_BYTES) -> CompiledGrammar:
+    def compile_untrusted(
+        self, gbnf: str, root: str = "root", max_bytes: int = MAX_BYTES, is_searched: bool = True
+    ) -> CompiledGrammar:
         """Anybody's text. Raises GrammarInvalid, or GrammarUntried where it can not be tried first."""
 
         def tried() -> CompiledGrammar:
             if self._trial is None:
                 raise GrammarUntried("this server tries no grammars")
-            self._trial.check(gbnf, root, max_bytes)
+            self._trial.check(gbnf, root, max_bytes, is_searched)
             return self._parsed(gbnf, root)
 
-        return self._once((gbnf, root, max_bytes), tried)
+        return self._once((gbnf, root, (max_bytes, is_searched)), tried)
 
     def close(self) -> None:
         """End the trial's process; harmless when repeated. What is compiled stays usable."""

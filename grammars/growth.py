@@ -15,32 +15,38 @@ from dataclasses import dataclass
 from typing import Final
 
 from grammars.admission import Admitted
+from grammars.determinism import MAX_COMPARED, is_deterministic
 from grammars.errors import GrammarInvalid
-from grammars.lowered import Atom, Chars, Choice, Loop, Lowered
+from grammars.lowered import Atom, Chars, Loop, Lowered
+from grammars.stacks import Machine
 from grammars.syntax import Token
 
 MAX_STACKS: Final = 1_000
 MAX_READINGS: Final = 20_000
 """Of one text, in different ways: what llama.cpp tries one by one for a token of that text, 0.3 µs each."""
-MAX_COMPARED: Final = 8_000_000  # stacks with stacks, for one character: some 16 ms
 LENGTH: Final = 128  # characters; the longest tokens of vocabularies, runs of one character, have as many
 BUDGET: Final = 150_000  # steps of work in all, about 1 µs each
 _SHARE: Final = 30_000  # of it, for one beginning
 _BEAM: Final = 3
 
-_Position = tuple[int, int, int, int]
-"""Of a choice: node, alternative, item, character of a literal. Of a repetition: node, -1 before or 0 inside a copy,
-copies done, character."""
 
+def check(admitted: Admitted, token_texts: Sequence[str] = ()) -> bool:
+    """Whether it is shown that no text takes llama.cpp too many stacks or readings; else a search has found none.
 
-def check(admitted: Admitted, token_texts: Sequence[str] = ()) -> None:
-    """Raises GrammarInvalid where a text was found that takes llama.cpp too many stacks or readings.
-
-    The texts are those of the vocabulary's tokens, sorted; short ones may be left out.
+    Raises GrammarInvalid where it did. The texts are those of the vocabulary's tokens, sorted; short ones may be left
+    out.
     """
     lowered = admitted.lowered
-    machine = _Machine(lowered)
-    for start in _starts(lowered, lowered.rules[admitted.root]):
+    if is_deterministic(lowered, lowered.rules[admitted.root], admitted.nullable, admitted.left_order):
+        return True
+    search(lowered, admitted.root, token_texts)
+    return False
+
+
+def search(lowered: Lowered, root: str, token_texts: Sequence[str] = ()) -> None:
+    """Raises GrammarInvalid as `check` does, whatever can be shown."""
+    machine = Machine(lowered)
+    for start in _starts(lowered, lowered.rules[root]):
         _Search(machine, lowered, start, token_texts).run(min(machine.work + _SHARE, BUDGET))
         if machine.work > BUDGET:
             return
@@ -77,87 +83,6 @@ def _mentioned(lowered: Lowered, number: int) -> Iterator[int]:
         yield from (atom for atom in sequence if isinstance(atom, int))
 
 
-class _Machine:
-    """llama.cpp's stacks, each a number for its top and the stack below; 0 is the empty one."""
-
-    def __init__(self, lowered: Lowered) -> None:
-        self._nodes = lowered.nodes
-        self._cells: list[tuple[_Position, int]] = [((0, 0, 0, 0), 0)]
-        self._numbers: dict[tuple[_Position, int], int] = {}
-        self._opened: dict[int, tuple[int, ...]] = {}
-        self.work = 0
-
-    def begin(self, node: int) -> tuple[int, ...]:
-        return self._expanded(self._entered(node, 0))
-
-    def top(self, stack: int) -> Atom:
-        """The text, class or token that an expanded stack waits for; of a text, what is left of it."""
-        position = self._cells[stack][0]
-        atom = self._atom(position)
-        return atom[position[3] :] if isinstance(atom, str) else atom
-
-    def after(self, stack: int) -> tuple[int, ...]:
-        """The expanded stacks once the top's next character has come."""
-        if (known := self._opened.get(stack)) is None:
-            known = self._opened[stack] = self._expanded([self._advanced(stack)])
-        return known
-
-    def _atom(self, position: _Position) -> Atom:
-        node = self._nodes[position[0]]
-        return node.atom if isinstance(node, Loop) else node.alternatives[position[1]][position[2]]
-
-    def _cell(self, position: _Position, below: int) -> int:
-        if (number := self._numbers.get((position, below))) is None:
-            number = self._numbers[position, below] = len(self._cells)
-            self._cells.append((position, below))
-        return number
-
-    def _entered(self, number: int, below: int) -> list[int]:
-        node = self._nodes[number]
-        if isinstance(node, Loop):
-            return [self._cell((number, -1, 0, 0), below)]
-        return [
-            self._cell((number, i, 0, 0), below) if sequence else below for i, sequence in enumerate(node.alternatives)
-        ]
-
-    def _advanced(self, stack: int) -> int:
-        (number, alternative, item, at), below = self._cells[stack]
-        node, atom = self._nodes[number], self._atom((number, alternative, item, at))
-        if isinstance(atom, str) and at + 1 < len(atom):
-            return self._cell((number, alternative, item, at + 1), below)
-        if isinstance(node, Choice):
-            is_last = item + 1 == len(node.alternatives[alternative])
-            return below if is_last else self._cell((number, alternative, item + 1, 0), below)
-        if node.most is None:
-            return self._cell((number, -1, min(item + 1, node.least), 0), below)
-        return below if item + 1 == node.most else self._cell((number, -1, item + 1, 0), below)
-
-    def _expanded(self, stacks: list[int]) -> tuple[int, ...]:
-        seen: set[int] = set()
-        ready: list[int] = []
-        todo = list(stacks)
-        while todo:
-            stack = todo.pop()
-            if stack in seen:
-                continue
-            seen.add(stack)
-            self.work += 1
-            (number, alternative, item, _), below = self._cells[stack]
-            node = self._nodes[number]
-            if stack == 0:
-                ready.append(0)
-            elif isinstance(node, Loop) and alternative < 0:
-                if item >= node.least:
-                    todo.append(below)
-                if node.most is None or item < node.most:
-                    todo.append(self._cell((number, 0, item, 0), below))
-            elif isinstance(atom := self._atom(self._cells[stack][0]), int):
-                todo += self._entered(atom, self._advanced(stack))
-            else:
-                ready.append(stack)
-        return tuple(ready)
-
-
 @dataclass(frozen=True, slots=True)
 class _Walk:
     readings: dict[int, int]
@@ -171,7 +96,7 @@ class _Walk:
 
 
 class _Search:
-    def __init__(self, machine: _Machine, lowered: Lowered, start: int, token_texts: Sequence[str]) -> None:
+    def __init__(self, machine: Machine, lowered: Lowered, start: int, token_texts: Sequence[str]) -> None:
         self._machine = machine
         self._lowered = lowered
         self._start = start
@@ -235,7 +160,7 @@ class _Search:
         readings: dict[int, int] = {}
         num_made = 0
         for stack, count in walk.readings.items():
-            if stack and _matches(self._machine.top(stack), char):
+            if stack and matches(self._machine.top(stack), char):
                 following = self._machine.after(stack)
                 num_made += len(following)
                 if num_made * max(len(readings), len(following)) > MAX_COMPARED:
@@ -256,7 +181,8 @@ class _Search:
         return GrammarInvalid(reason, *place)
 
 
-def _matches(atom: Atom, char: int) -> bool:
+def matches(atom: Atom, char: int) -> bool:
+    """The character may come where a stack has this text, class or token on top."""
     if isinstance(atom, str):
         return ord(atom[0]) == char
     return isinstance(atom, Chars) and any(low <= char <= high for low, high in atom.ranges)

@@ -102,12 +102,17 @@ class _Lowering:
         match item:
             case Literal(text):
                 if "\0" in text:
-                    raise self._unmatchable("a literal with a NUL character", owner)
+                    raise self._fault("a literal with a NUL character that nothing can match", owner)
                 return text, len(text)
             case CharClass(ranges, is_negated):
-                chars = Chars(_negated(_merged(ranges)) if is_negated else _merged(ranges))
+                merged = _merged(ranges)
+                if not is_negated and any(0xD800 <= low <= 0xDFFF for low, _ in merged):
+                    raise self._fault(
+                        "a class with a range that begins among the surrogates, which no text holds", owner
+                    )
+                chars = Chars(_negated(merged) if is_negated else merged)
                 if not chars.ranges:
-                    raise self._unmatchable("a class", owner)
+                    raise self._fault("a class that nothing can match", owner)
                 return chars, sum(1 + (low < high) for low, high in ranges)
             case AnyChar():
                 return Chars(((1, MAX_CODE_POINT),)), 1
@@ -131,10 +136,8 @@ class _Lowering:
         self._places.append(place)
         return len(self._nodes) - 1
 
-    def _unmatchable(self, what: str, owner: str) -> GrammarInvalid:
-        return GrammarInvalid(
-            f"rule {owner[:64]!r} has {what} that nothing can match", *self._grammar.rules[owner].place
-        )
+    def _fault(self, what: str, owner: str) -> GrammarInvalid:
+        return GrammarInvalid(f"rule {owner[:64]!r} has {what}", *self._grammar.rules[owner].place)
 
 
 def _merged(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:

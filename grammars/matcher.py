@@ -47,6 +47,7 @@ class Matcher:
 
     __slots__ = (
         "_accepted",
+        "_barred",
         "_is_complete",
         "_is_finished",
         "_mask",
@@ -69,6 +70,8 @@ class Matcher:
         """The token that llama.cpp permitted last, in this very state."""
         self._is_complete: bool | None = None
         self._mask: NDArray[np.bool_] | None = None
+        self._barred: NDArray[np.int64] | None = None
+        """Tokens that would make what was begun no UTF-8."""
 
     @property
     def is_complete(self) -> bool:
@@ -116,6 +119,8 @@ class Matcher:
         is_text = self._vocabulary.is_text[token_ids]
         allowed: NDArray[np.bool_] = np.zeros(len(token_ids), np.bool_)
         allowed[is_text] = not self._is_finished and self._sampler.allows_each(token_ids[is_text])
+        if self._barred is not None:
+            allowed &= ~np.isin(token_ids, self._barred)
         for place in np.flatnonzero(~is_text):
             allowed[place] = self._is_verified(int(token_ids[place]))
         return allowed
@@ -152,6 +157,7 @@ class Matcher:
             self._sampler.accept(token_id)
         self._accepted.append(token_id)
         self._verified = self._is_complete = self._mask = None
+        self._barred = self._vocabulary.barred_after.get(token_id)
 
     def close(self) -> None:
         """Frees the native state; harmless when repeated."""
@@ -164,6 +170,8 @@ class Matcher:
         if token_id in self._vocabulary.eos_ids:
             return self.is_complete
         if not self._vocabulary.is_text[token_id] and not self._is_named_here(token_id):
+            return False
+        if self._barred is not None and token_id in self._barred:
             return False
         is_allowed = self._sampler.allows(token_id)
         self._verified = token_id if is_allowed else self._verified
@@ -192,6 +200,8 @@ class Matcher:
             )
         mask: NDArray[np.bool_] = np.zeros(self._vocabulary.num_logits, np.bool_)
         mask[self._vocabulary.text_ids] = self._sampler.allows_each(self._vocabulary.text_ids)
+        if self._barred is not None:
+            mask[self._barred] = False
         return mask
 
     def _state(self) -> Hashable:

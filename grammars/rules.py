@@ -68,8 +68,7 @@ class Rules:
 
     def define(self, ref: Ref, *alternatives: Alternative) -> Ref:
         """Adds alternatives to a reserved name; equal ones count once."""
-        known = self._rules[ref.name]
-        known.extend(option for option in dict.fromkeys(alternatives) if option not in known)
+        self._rules[ref.name] = list(dict.fromkeys((*self._rules[ref.name], *alternatives)))
         return ref
 
     def add(self, stem: str, *alternatives: Alternative) -> Ref:

@@ -8,12 +8,12 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import count, takewhile
 from typing import Final
 
-from grammars import json_schema, library, regex, tool_calls
+from grammars import json_schema, library, prefix_tree, regex, tool_calls
 from grammars.errors import GrammarInvalid, SchemaTextInvalid
 from grammars.gbnf import MAX_BYTES
+from grammars.rules import GrammarTooLarge, Rules
 
 MAX_CHOICES: Final = 1_000
 MAX_MADE_BYTES: Final = 256 * 1024
@@ -84,6 +84,9 @@ class Source:
     gbnf: str
     root: str = "root"
     max_bytes: int = MAX_BYTES
+    is_searched: bool = True
+    """For texts that llama.cpp explodes on. A library grammar is compiled without, and narrowed to a schema it only has
+    other names, each a literal of a prefix tree; a test holds builds against the search."""
 
 
 def source(spec: Spec) -> Source:
@@ -95,10 +98,10 @@ def source(spec: Spec) -> Source:
         case Gbnf(text, root):
             return Source(text, root)
         case NarrowedByPrompt(name, prompt):
-            return Source(_made(Narrowed(name, _schema_in(name, prompt))), max_bytes=MAX_MADE_BYTES)
+            spec = Narrowed(name, _schema_in(name, prompt))
         case ToolCalls():
             return Source(_made(spec), tool_calls.ROOT, MAX_MADE_BYTES)
-    return Source(_made(spec), max_bytes=MAX_MADE_BYTES)
+    return Source(_made(spec), max_bytes=MAX_MADE_BYTES, is_searched=not isinstance(spec, Narrowed))
 
 
 @lru_cache(maxsize=_KEPT)
@@ -124,55 +127,16 @@ def _schema_in(name: str, prompt: str) -> str:
     return schema
 
 
-def literal(text: str) -> str:
-    """The text as a GBNF literal. Raises GrammarInvalid for a NUL character or a lone surrogate."""
-    for char in text:
-        if char == "\0" or "\ud800" <= char <= "\udfff":
-            raise GrammarInvalid(f"a text holds U+{ord(char):04X}, which no answer can hold")
-    return '"' + "".join(_escaped(char) for char in text) + '"'
-
-
-def _escaped(char: str) -> str:
-    if char in '"\\':
-        return f"\\{char}"
-    return char if char.isprintable() or char == " " else f"\\U{ord(char):08x}"
-
-
 def one_of(texts: Iterable[str]) -> str:
-    """GBNF of a choice, as a prefix tree: llama.cpp then follows one alternative and not all of them.
-
-    Raises GrammarInvalid.
-    """
-    options = sorted(set(texts))
+    """GBNF of a choice. Raises GrammarInvalid."""
+    options = set(texts)
     if not 1 <= len(options) <= MAX_CHOICES or "" in options:
         raise GrammarInvalid(f"{len(options):,} choices; there must be 1 to {MAX_CHOICES:,}, and none empty")
-    rules: list[str] = []
-    names = (f"c{number}" for number in count())
-    todo = [("root", options)]
-    while todo:
-        name, rests = todo.pop()
-        alternatives = ["" for rest in rests if not rest]
-        for branch in _branches([rest for rest in rests if rest]):
-            shared = _shared(branch[0], branch[-1])
-            if len(branch) == 1:
-                alternatives.append(literal(shared))
-                continue
-            inner = next(names)
-            alternatives.append(f"{literal(shared)} {inner}")
-            todo.append((inner, [rest[len(shared) :] for rest in branch]))
-        rules.append(f"{name} ::= {' | '.join(alternatives)}")
-    return "\n".join(rules) + "\n"
-
-
-def _branches(rests: list[str]) -> Iterable[list[str]]:
-    """Sorted texts by their first character."""
-    start = 0
-    for at in range(1, len(rests) + 1):
-        if at == len(rests) or rests[at][0] != rests[start][0]:
-            yield rests[start:at]
-            start = at
-
-
-def _shared(first: str, last: str) -> str:
-    """What two texts begin with; if they are the first and last of sorted ones, what all of them begin with."""
-    return "".join(a for a, _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False)))
+    for char in set().union(*options):
+        if char == "\0" or "\ud800" <= char <= "\udfff":
+            raise GrammarInvalid(f"a choice holds U+{ord(char):04X}, which no answer can hold")
+    rules = Rules()
+    try:
+        return rules.render(prefix_tree.write(rules, rules.reserve("root"), options))
+    except GrammarTooLarge as large:
+        raise GrammarInvalid(large.reason) from large

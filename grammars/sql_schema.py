@@ -12,7 +12,8 @@ from itertools import count, islice
 from typing import Final
 
 from grammars.create_table import Name, statements_in, tables_of
-from grammars.prefix_tree import literal, one_of, tree
+from grammars.prefix_tree import one_of, tree
+from grammars.spelling import literal
 
 RESULTS: Final = ("average", "highest", "lowest", "total")
 """Besides `value_1` and so on."""

@@ -19,6 +19,8 @@ _LEXEMES: Final = re.compile(
 
 def named_ids(gbnf: str, vocabulary: Vocabulary) -> frozenset[int]:
     """Of a grammar that llama.cpp has parsed. Raises GrammarInvalid for terminals that can not be enforced."""
+    if "<" not in gbnf:
+        return frozenset()
     found = set()
     for lexeme in _LEXEMES.finditer(gbnf):
         negation, terminal, number = lexeme.groups()

@@ -18,7 +18,8 @@ def check_tokens(lowered: Lowered, nullable: Sequence[bool]) -> None:
     A negated terminal, or one with a number, whose text is not known here, may follow no character at all. The others
     are judged together: they may follow none that any of them holds before its last one.
     """
-    tokens = lowered.tokens()
+    if not (tokens := lowered.tokens()):
+        return
     inner = frozenset("".join(token.text[:-1] for token in tokens if token.text and not token.is_negated))
     _Search(lowered, nullable, None).run()
     _Search(lowered, nullable, inner).run()

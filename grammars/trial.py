@@ -47,11 +47,14 @@ class Trial:
         with self._lock:
             self._living()
 
-    def check(self, gbnf: str, root: str, max_bytes: int) -> None:
-        """Raises GrammarInvalid for a text that must not be compiled, GrammarUntried where nothing can be tried."""
+    def check(self, gbnf: str, root: str, max_bytes: int, is_searched: bool = True) -> None:
+        """Raises GrammarInvalid for a text that must not be compiled, GrammarUntried where nothing can be tried.
+
+        Without the search by `growth` for what is ours but for some names.
+        """
         check_text(root, MAX_BYTES)
         check_text(gbnf, max_bytes)
-        request = "\0".join((str(max_bytes), root, gbnf)).encode()
+        request = "\0".join((str(max_bytes), "search" * is_searched, root, gbnf)).encode()
         with self._lock:
             worker = self._living()
             try:

@@ -4,6 +4,7 @@ Started by `trial` and by nobody else. It may be killed at any moment and may di
 memory, which is limited, and ends by itself when its parent does or an answer is overdue.
 """
 
+import gc
 import random
 import resource
 import signal
@@ -59,15 +60,16 @@ class Examiner:
         self._long_ids = np.fromiter(long_pieces, np.int32)
         self._texts = sorted(piece.decode(errors="replace") for piece in long_pieces.values())
 
-    def judge(self, gbnf: str, root: str, max_bytes: int) -> Verdict:
+    def judge(self, gbnf: str, root: str, max_bytes: int, is_searched: bool) -> Verdict:
         try:
             admitted = admit(gbnf, root, max_bytes)
             self._check_tokens(admitted)
-            growth.check(admitted, self._texts)
+            is_certain = not is_searched or growth.check(admitted, self._texts)
             sampler = Sampler.parse(self._vocab, gbnf, root)
         except GrammarInvalid as fault:
             return Verdict(fault.reason, fault.line, fault.column)
-        self._walk(sampler)
+        if not is_certain:
+            self._walk(sampler)
         sampler.close()
         return Verdict()
 
@@ -104,9 +106,9 @@ def serve(connection: Connection, examiner: Examiner, limit_s: float) -> None:
             request = connection.recv_bytes()
         except (EOFError, OSError):
             return
-        max_bytes, root, gbnf = request.decode().split("\0", 2)
+        max_bytes, search, root, gbnf = request.decode().split("\0", 3)
         signal.setitimer(signal.ITIMER_REAL, 2 * limit_s + 1)  # the default action ends us, in native code too
-        verdict = examiner.judge(gbnf, root, int(max_bytes))
+        verdict = examiner.judge(gbnf, root, int(max_bytes), bool(search))
         signal.setitimer(signal.ITIMER_REAL, 0)
         connection.send_bytes(verdict.write())
 
@@ -118,6 +120,7 @@ def main(arguments: Sequence[str]) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     connection = Connection(int(descriptor))
     examiner = Examiner(NativeVocab(Path(vocabulary)))
+    gc.freeze()  # a vocabulary is a million objects, none of which is ever garbage
     _limit_memory(int(memory_bytes))
     serve(connection, examiner, float(limit_s))
 

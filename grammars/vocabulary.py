@@ -17,6 +17,7 @@ import gguf
 import numpy as np
 from numpy.typing import NDArray
 
+from grammars import utf8
 from grammars.errors import VocabularyInvalid
 from grammars.native import NativeVocab
 from grammars.token_table import TokenTable
@@ -35,13 +36,16 @@ class Vocabulary:
         self, native: NativeVocab, num_logits: int, eos_ids: tuple[int, ...], special_ids: frozenset[int]
     ) -> None:
         barred = special_ids | set(eos_ids)
-        pieces = {i: p for i, p in native.text_pieces().items() if i < num_logits and i not in barred}
+        found = native.text_pieces().items()
+        pieces = {i: p for i, p in found if i < num_logits and i not in barred and utf8.is_part_of_text(p)}
         self.native = native
         self.num_logits = num_logits
         self.eos_ids = frozenset(eos_ids)
         self.text_ids: NDArray[np.int32] = np.fromiter(pieces, np.int32)
         self.is_text: NDArray[np.bool_] = np.zeros(num_logits, np.bool_)
         self.is_text[self.text_ids] = True
+        self.barred_after = utf8.barred_after(pieces)
+        """Of tokens that end inside a character, those that may not come next though llama.cpp lets them pass."""
         self.table = TokenTable(pieces, num_logits)
         self.opening_ids: NDArray[np.int32] = np.fromiter(_openings(pieces), np.int32)
 

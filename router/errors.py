@@ -16,3 +16,15 @@ class RouteQueryInvalid(RouterError):
 class CueInvalid(RouterError):
     def __init__(self, phrase: str) -> None:
         super().__init__(f"the cue {phrase!r} has no words where there should be some: before, between or after `...`")
+
+
+class EncoderInvalid(RouterError):
+    """What should be an encoder cannot be used as one."""
+
+
+class ModelInvalid(RouterError):
+    """A trained router that does not fit: damaged, of another version, or fitted on another encoder."""
+
+
+class ParserInvalid(RouterError):
+    """The parser that was asked for by name cannot be used."""

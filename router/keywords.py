@@ -1,76 +1,125 @@
-"""Stage one: cues that an expert declares in its manifest.
+"""Stage one: cues that an expert declares in its manifest, and experts that a prompt calls by name.
 
 Owns the choice between experts whose cues match. Meant to be right whenever it answers and to abstain often;
 what it abstains on is for the later stages. Called by `pipeline`.
 """
 
-from collections.abc import Iterable
+import re
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from adapters_store.manifest import Manifest
-from router.cues import Cue, compile_cue, normalize
+from router.cues import Cue, CueIndex, compile_cue, normalize, words_in
 from router.decision import ExpertScore, RouteDecision, RouteQuery
 
+MIN_PRECISION = 0.99
+"""An expert whose cues were wrong more often than this leaves room for is left to the later stages."""
+
+# Only at the very beginning: further in, an @ is an address, a handle or somebody's quotation.
+_CALLS = re.compile(r"\s{0,20}((?:@[a-z0-9][a-z0-9._-]{0,63}[,:\s]\s{0,20}){1,10})")
+_CALL = re.compile(r"@([a-z0-9][a-z0-9._-]{0,63}?)[,:\s]")
+
 
 @dataclass(frozen=True, slots=True)
-class _Expert:
-    name: str
-    cues: tuple[Cue, ...]
-    excludes: tuple[Cue, ...]
+class Measured:
+    """How an expert's cues did on labelled prompts."""
+
+    right: int
+    wrong: int
+
+    @property
+    def precision(self) -> float:
+        """With half a mistake assumed (Krichevsky and Trofimov, 1981), so that few prompts never prove perfection."""
+        return (self.right + 0.5) / (self.right + self.wrong + 1)
+
+    @property
+    def is_precise(self) -> bool:
+        return self.right / ((self.right + self.wrong) or 1) >= MIN_PRECISION
 
 
 @dataclass(frozen=True, slots=True)
-class _Finding:
+class Finding:
     """What the cues of one expert say about a text."""
 
-    name: str
     strength: int  # characters of the text that its cues cover: more and longer cues say more, overlaps nothing
     matched: tuple[str, ...]
     veto: str | None
 
 
 class KeywordStage:
-    def __init__(self, manifests: Iterable[Manifest]) -> None:
+    def __init__(self, manifests: Iterable[Manifest], measured: Mapping[str, Measured] | None = None) -> None:
         # In name order, so that no answer depends on the order of directories.
-        self._experts = tuple(_compile(manifest) for manifest in sorted(manifests, key=lambda m: m.name))
+        ordered = sorted(manifests, key=lambda m: m.name)
+        self._names = tuple(manifest.name for manifest in ordered)
+        self._measured = measured
+        self._index: CueIndex[tuple[str, bool]] = CueIndex(
+            (cue, (manifest.name, is_cue)) for manifest in ordered for cue, is_cue in _cues_of(manifest)
+        )
 
     def route(self, query: RouteQuery) -> RouteDecision:
+        """The answer of this stage alone."""
+        return self.decide(query, self.examine(normalize(query.text)))
+
+    def examine(self, normalized: str) -> dict[str, Finding]:
+        """Of the experts whose cues match a normalized text, in name order."""
+        matched: dict[str, dict[str, frozenset[int]]] = {}
+        vetoes: dict[str, str] = {}
+        for cue, (name, is_cue), positions in self._index.find(normalized, frozenset(words_in(normalized))):
+            if is_cue:
+                matched.setdefault(name, {})[cue.phrase] = positions
+            else:
+                vetoes[name] = min(vetoes.get(name, cue.phrase), cue.phrase)
+        return {name: _finding(matched[name], vetoes.get(name)) for name in sorted(matched)}
+
+    def decide(self, query: RouteQuery, findings: Mapping[str, Finding], version: str = "untrained") -> RouteDecision:
         """One expert with weight 1, or none. Two whose cues match equally well are a tie: neither is sure."""
-        text = normalize(query.text)
-        findings = [_examine(expert, text) for expert in self._experts]
-        total = sum(finding.strength for finding in findings) or 1
-        scores = {finding.name: finding.strength / total for finding in findings}
-        matched = sorted((f for f in findings if f.strength), key=lambda f: -f.strength)
-        leaders = [finding for finding in matched if finding.strength == matched[0].strength]
-        reason = _explain(findings, leaders)
+        allowed = {name: finding for name, finding in findings.items() if query.allows(name)}
+        total = sum(finding.strength for finding in allowed.values()) or 1
+        scores = {name: 0.0 for name in self._names if query.allows(name)}
+        scores |= {name: finding.strength / total for name, finding in allowed.items()}
+        best = max((finding.strength for finding in allowed.values()), default=0)
+        leaders = [name for name, finding in allowed.items() if finding.strength == best > 0]
+        reason = _explain(allowed, leaders)
         if len(leaders) != 1:
-            return RouteDecision((), "none", reason, 0.0, scores)
-        winner = leaders[0].name
-        return RouteDecision((ExpertScore(winner, 1.0),), "keywords", reason, scores[winner], scores)
+            return RouteDecision((), "none", reason, 0.0, scores, router_version=version)
+        winner = leaders[0]
+        confidence = scores[winner]
+        if self._measured is not None:
+            measured = self._measured.get(winner, Measured(0, 0))
+            if not measured.is_precise:
+                why = f"{reason}; its cues were right {measured.right} times and wrong {measured.wrong}, too often"
+                return RouteDecision((), "none", why, 0.0, scores, router_version=version)
+            confidence = measured.precision
+        chosen = (ExpertScore(winner, 1.0),)
+        return RouteDecision(chosen, "keywords", reason, confidence, scores, router_version=version)
 
 
-def _compile(manifest: Manifest) -> _Expert:
-    hints = manifest.routing
-    return _Expert(manifest.name, tuple(map(compile_cue, hints.cues)), tuple(map(compile_cue, hints.excludes)))
+def called_by_name(text: str, names: Collection[str]) -> tuple[str, ...]:
+    """The experts that a prompt begins with, such as `@sql list ...`; others that it calls there are no experts."""
+    start = _CALLS.match(f"{text[:800].lower()} ")
+    found = _CALL.findall(start[1]) if start else []
+    return tuple(name for name in dict.fromkeys(found) if name in names)
 
 
-def _examine(expert: _Expert, text: str) -> _Finding:
-    found = {cue.phrase: cue.find(text) for cue in expert.cues}
-    matched = tuple(phrase for phrase, positions in found.items() if positions)
-    veto = next((cue.phrase for cue in expert.excludes if cue.find(text)), None) if matched else None
+def _cues_of(manifest: Manifest) -> Iterable[tuple[Cue, bool]]:
+    yield from ((compile_cue(phrase), True) for phrase in manifest.routing.cues)
+    yield from ((compile_cue(phrase), False) for phrase in manifest.routing.excludes)
+
+
+def _finding(found: Mapping[str, frozenset[int]], veto: str | None) -> Finding:
     strength = 0 if veto else len(frozenset[int]().union(*found.values()))
-    return _Finding(expert.name, strength, matched, veto)
+    return Finding(strength, tuple(sorted(found)), veto)
 
 
-def _explain(findings: list[_Finding], leaders: list[_Finding]) -> str:
-    said = [_sentence(finding) for finding in leaders]
+def _explain(findings: Mapping[str, Finding], leaders: list[str]) -> str:
+    said = [_sentence(name, findings[name]) for name in leaders]
     if len(leaders) > 1:
         said.insert(0, "a tie")
-    said += [_sentence(f) for f in findings if f.matched and f not in leaders]
+    said += [_sentence(name, finding) for name, finding in findings.items() if name not in leaders]
     return "; ".join(said) or "no cue of any expert matched"
 
 
-def _sentence(finding: _Finding) -> str:
+def _sentence(name: str, finding: Finding) -> str:
     cues = ", ".join(f'"{phrase}"' for phrase in finding.matched)
-    sentence = f"{finding.name} matched {cues}"
+    sentence = f"{name} matched {cues}"
     return f'{sentence} but excludes "{finding.veto}"' if finding.veto else sentence

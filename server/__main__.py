@@ -24,6 +24,7 @@ from server.app import create_app
 from server.expert_commands import experts_cli
 from server.grammar_command import grammar_cli
 from server.plan import plan
+from server.router_command import router_cli
 from server.schemas import Reply
 from server.services import Lifecycle, Services, build_services
 from server.settings import Settings, SettingsInvalid, local_url, settings_with
@@ -36,6 +37,7 @@ SWITCH_SECONDS = 0.0005
 cli = typer.Typer(help="Hotseat: one resident base, many experts.", no_args_is_help=True, add_completion=False)
 cli.add_typer(experts_cli, name="experts")
 cli.add_typer(grammar_cli, name="grammar")
+cli.add_typer(router_cli, name="router")
 cli.command()(plan)
 
 

@@ -22,6 +22,7 @@ from server.errors import error_response
 from server.log import log_fault
 from server.metrics import Metrics
 from server.middleware import Edge
+from server.router_routes import RouterRoutes
 from server.routes import Routes
 from server.services import Lifecycle, Services
 from server.settings import ServerError, Settings
@@ -58,6 +59,7 @@ def create_app(
         app.add_exception_handler(kind, _answer_error)
     app.include_router(Routes(lifecycle, metrics).api())
     app.include_router(AdminRoutes(lifecycle, settings).api())
+    app.include_router(RouterRoutes(lifecycle, metrics).api())
     app.add_middleware(Edge, metrics=metrics, max_body_bytes=settings.max_body_bytes)
     return app
 

@@ -73,6 +73,8 @@ class Exchange:
         for body in bodies:
             running.append(await begin(self.services, body))
             held.callback(running[-1].close)
+            if body.experts == "auto":
+                self._metrics.count_route(running[-1].decision, running[-1].route_ms / 1e3)
         return running
 
     async def _read(self, running: Running) -> tuple[Answer, ...]:

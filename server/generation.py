@@ -26,7 +26,7 @@ from adapters_store.store import AdapterStore
 from engine.errors import AdapterIncompatible
 from engine.request import ExpertUse, FinishReason, GenerationRequest, SamplingParams
 from grammars import json_schema, spec
-from router.decision import ExpertScore, RouteDecision, RouteQuery
+from router.decision import ExpertScore, RouteDecision, RouteQuery, in_eighths
 from server.conversation import turns
 from server.errors import ExpertRepeated
 from server.grammar_choice import asked_for, compile_grammar
@@ -91,7 +91,7 @@ async def _begin(services: Services, body: GenerateRequest) -> Running:
     services.engine.check_capacity()
     await services.router.refresh()
     started = time.perf_counter()
-    decision = choose_experts(services, body)
+    decision = await asyncio.to_thread(choose_experts, services, body)
     route_ms = (time.perf_counter() - started) * 1e3
     with ExitStack() as leases:
         experts = await fetch_experts(services, decision, leases)
@@ -179,8 +179,8 @@ def choose_experts(services: Services, body: GenerateRequest) -> RouteDecision:
     """The client's own choice, else the router's, its weights rounded so that mixtures recur."""
     if body.experts == "auto":
         decision = services.router.route(RouteQuery(prompt_text(services, body), body.max_experts))
-        experts = tuple(ExpertScore(expert.name, in_eighths(expert.weight)) for expert in decision.experts)
-        return RouteDecision(experts, decision.stage, decision.reason, decision.confidence, decision.scores)
+        experts = tuple(replace(expert, weight=in_eighths(expert.weight)) for expert in decision.experts)
+        return replace(decision, experts=experts)
     chosen = tuple(
         ExpertScore(choice, 1.0) if isinstance(choice, str) else ExpertScore(choice.name, choice.weight)
         for choice in body.experts
@@ -195,11 +195,6 @@ def prompt_text(services: Services, body: GenerateRequest) -> str:
         return body.user_text
     num_tokens = len(services.tokenizer)
     return services.tokenizer.decode([token for token in body.prompt if token < num_tokens])
-
-
-def in_eighths(weight: float) -> float:
-    """The nearest eighth; a chosen expert never vanishes."""
-    return max(round(weight * 8), 1) / 8
 
 
 async def fetch_experts(services: Services, decision: RouteDecision, leases: ExitStack) -> tuple[ExpertUse, ...]:

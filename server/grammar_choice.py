@@ -47,7 +47,7 @@ def compile_theirs(compiler: CompilerDoor, theirs: HostAdapter | spec.Spec) -> G
         except GrammarInvalid as fault:
             raise PackageInvalid(theirs.manifest.name, str(fault)) from fault
     source = spec.source(theirs)
-    return compiler.compile_untrusted(source.gbnf, source.root, source.max_bytes)
+    return compiler.compile_untrusted(source.gbnf, source.root, source.max_bytes, source.is_searched)
 
 
 def asked_for(body: GenerateRequest) -> spec.Spec | None:

@@ -44,11 +44,11 @@ class ChoiceGrammar(Wire):
 class SchemaGrammar(Wire):
     """The answer is JSON of this schema (draft 2020-12 or 7); what can not be enforced is refused by name."""
 
-    json_schema: dict[str, object]
+    json_schema: dict[str, object] | bool
 
     @field_validator("json_schema")
     @classmethod
-    def _bounded(cls, value: dict[str, object]) -> dict[str, object]:
+    def _bounded(cls, value: dict[str, object] | bool) -> dict[str, object] | bool:
         try:
             size = len(json.dumps(value, ensure_ascii=False, allow_nan=False).encode())
         except (ValueError, RecursionError):

@@ -16,6 +16,8 @@ from prometheus_client.utils import floatToGoString
 from engine.stats import EngineStats
 from engine.tier_stats import SWAP_BUCKETS, TierStats
 from engine.tier_stats import Histogram as SwapHistogram
+from router.decision import RouteDecision
+from server.route_metrics import RouteMetrics
 from server.schemas import Reply
 from server.services import Services
 
@@ -34,6 +36,7 @@ class Metrics:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         self._registry.register(_Rooms(rooms))
+        self._routes = RouteMetrics(self._registry)
         self._requests = Counter("hotseat_requests", "HTTP requests.", ("route", "status"), registry=self._registry)
         self._request_seconds = self._histogram("request_seconds", "From head to last byte.", _WHOLE, "route")
         self._unknown_fields = Counter(
@@ -53,6 +56,9 @@ class Metrics:
     def count_request(self, route: str, status: int, seconds: float) -> None:
         self._requests.labels(route, str(status)).inc()
         self._request_seconds.labels(route).observe(seconds)
+
+    def count_route(self, decision: RouteDecision, seconds: float) -> None:
+        self._routes.count(decision, seconds)
 
     def count_answer(self, reply: Reply) -> None:
         times = reply.timings

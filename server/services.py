@@ -29,7 +29,7 @@ from router.decision import RouteDecision, RouteQuery
 from server.base import BASE_FILES, resolve_base
 from server.engine_config import engine_config
 from server.errors import NotReady
-from server.live_router import LiveRouter
+from server.live_router import LiveRouter, trained_router
 from server.packages import policy_of
 from server.prefetch import Prefetcher
 from server.settings import Settings
@@ -90,7 +90,7 @@ class Grammar(Protocol):
 
 class CompilerDoor(Protocol):
     def compile(self, gbnf: str) -> Grammar: ...
-    def compile_untrusted(self, gbnf: str, root: str, max_bytes: int) -> Grammar: ...
+    def compile_untrusted(self, gbnf: str, root: str, max_bytes: int, is_searched: bool = True) -> Grammar: ...
     def close(self) -> None: ...
 
 
@@ -144,7 +144,7 @@ def build_services(settings: Settings) -> Services:
         engine=engine,
         tokenizer=tokenizer,
         store=store,
-        router=LiveRouter(store, engine.fingerprint),
+        router=LiveRouter(store, engine.fingerprint, trained_router(settings)),
         compiler=GrammarCompiler(vocabulary, trial=trial),
         memory=memory_line(engine.budget),
         prefetcher=Prefetcher(store, engine.wish, lambda adapter: adapter.manifest.base == engine.fingerprint),

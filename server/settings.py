@@ -52,6 +52,16 @@ class Settings(BaseSettings):
         description="For files that can be made again from the base.",
     )
 
+    router: Path = Field(default=_ROOT / "router" / "default", description="Directory of the trained router.")
+    router_encoder: str = Field(
+        default="embedded", description="embedded, a directory, all-MiniLM-L6-v2, or a name on the hub."
+    )
+    router_parser: str = Field(
+        default="auto", description="A spaCy pipeline with a parser; auto takes an installed one, none is none."
+    )
+    tier_simple: float = Field(default=0.3, ge=0, le=1, description="Below this complexity a prompt is simple.")
+    tier_complex: float = Field(default=0.7, ge=0, le=1, description="From this complexity on it is complex.")
+
     device: Device = Field(default="auto", description="auto takes CUDA where there is one.")
     quantization: Quantization = Field(
         default="auto", description="auto is nf4 on CUDA and int8 on the CPU; int4 is for the CPU too."

@@ -126,14 +126,16 @@ class FakeCompiler:
         self.tried: list[tuple[str, str]] = []
         self.fault: Exception | None = None
         self.is_closed = False
+        self.searched: list[bool] = []
 
     def compile(self, gbnf: str) -> FakeGrammar:
         self.compiled.append(gbnf)
         return FakeGrammar(gbnf)
 
-    def compile_untrusted(self, gbnf: str, root: str, max_bytes: int) -> FakeGrammar:
+    def compile_untrusted(self, gbnf: str, root: str, max_bytes: int, is_searched: bool = True) -> FakeGrammar:
         assert len(gbnf) <= max_bytes
         self.tried.append((gbnf, root))
+        self.searched.append(is_searched)
         if self.fault is not None:
             raise self.fault
         return self.compile(gbnf)

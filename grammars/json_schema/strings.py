@@ -8,6 +8,7 @@ only: raw, or by its short escape; else an escaped `a` would pass where `a` is e
 from collections.abc import Callable, Hashable, Sequence
 from typing import Final
 
+from grammars import prefix_tree
 from grammars.automaton import Automaton, Language, automaton
 from grammars.automaton_rules import Spell, write
 from grammars.errors import AutomatonTooLarge, SchemaUnsupported
@@ -61,22 +62,7 @@ class Strings:
 
     def one_of(self, texts: Sequence[str], stem: str) -> Ref:
         """One of some texts, as a tree of their common beginnings."""
-        ref = self._rules.reserve(stem)
-        waiting = [(ref, sorted(set(texts)))]
-        while waiting:
-            node, group = waiting.pop()
-            options: list[Alternative] = []
-            for first in dict.fromkeys(text[:1] for text in group):
-                members = [text for text in group if text[:1] == first]
-                prefix = _common_beginning(members[0], members[-1])
-                if len(members) == 1:
-                    options.append((literal(members[0]),) if first else ())
-                else:
-                    child = self._rules.reserve(stem)
-                    waiting.append((child, [text[len(prefix) :] for text in members]))
-                    options.append((literal(prefix), child))
-            self._rules.define(node, *options)
-        return ref
+        return prefix_tree.write(self._rules, self._rules.reserve(stem), texts)
 
     def _string(self, stem: str, language: Language, place: Place | None, end: str) -> Ref:
         longest = max(language.min_length, language.max_length or 0)
@@ -161,12 +147,6 @@ class Strings:
         if key not in self._made:
             self._made[key] = make()
         return self._made[key]
-
-
-def _common_beginning(one: str, other: str) -> str:
-    """Of the first and the last text of a sorted group it is that of all."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return one[: next((at for at, (left, right) in pairs if left != right), min(len(one), len(other)))]
 
 
 def _plain(ranges: Ranges) -> tuple[str, ...]:

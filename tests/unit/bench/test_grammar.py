@@ -70,7 +70,9 @@ def test_every_document_has_our_costs_and_those_of_each_peer(
     full_mask = next(row for row in rows if row["what"].startswith("llama-cpp-python"))
     assert 0 < full_mask["p50"] <= full_mask["p99"]
     assert all(row["p99"] > 0 or row["note"].startswith("not run: ") for row in rows)
-    assert sum(line.startswith("| schema of 6 |") for line in lines) == len(rows) - 1
+    assert (
+        sum(line.startswith("| schema of 6 |") for line in lines) == len(rows) - 5
+    )  # first uses, and one of 10 compiled
 
 
 def test_a_peer_that_is_not_installed_is_named(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,5 +96,5 @@ def test_a_model_folder_is_measured_by_its_tokenizer_and_config(
     tokenizer.save_pretrained(tmp_path)
     (tmp_path / "config.json").write_text('{"vocab_size": 300}')
     vocabulary = open_vocabulary(tmp_path)
-    assert (vocabulary.num_logits, len(vocabulary.text_ids)) == (300, 257)
+    assert (vocabulary.num_logits, len(vocabulary.text_ids)) == (300, 244)  # 13 bytes are in no UTF-8
     vocabulary.close()

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from engine.request import FinishReason
+from router.decision import ExpertScore, RouteDecision
 from server.metrics import Metrics
 from server.schemas import ExpertUsed, Reply, Routing, Timings, Usage
 from tests.fakes import FakeEngine, make_services, write_expert
@@ -28,6 +29,7 @@ def exported(tmp_path: Path) -> set[str]:
     services = make_services(tmp_path / "experts", FakeEngine())
     metrics = Metrics(lambda: services)
     metrics.count_request("/generate", 200, 0.1)
+    metrics.count_route(RouteDecision((ExpertScore("sql", 1.0),), "policy", "", 0.9, {"sql": 0.9}), 0.001)
     metrics.count_answer(
         Reply(
             id="gen-1",

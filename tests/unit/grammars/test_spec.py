@@ -9,6 +9,7 @@ from grammars.admission import admit
 from grammars.compiler import GrammarCompiler
 from grammars.errors import GrammarError, GrammarInvalid, SchemaTextInvalid
 from grammars.gbnf import MAX_BYTES, parse
+from grammars.spelling import literal
 from grammars.syntax import Literal
 from tests.unit.grammars.walks import is_sentence, spell
 
@@ -18,7 +19,7 @@ ALIKE = st.text(st.sampled_from('ab"\\ \n]é'), min_size=1, max_size=6)
 
 @given(TEXT)
 def test_a_literal_is_read_back_as_the_text(text: str) -> None:
-    assert parse(f"root ::= {spec.literal(text)}").rules["root"].alternatives == ((Literal(text),),)
+    assert parse(f"root ::= {literal(text)}").rules["root"].alternatives == ((Literal(text),),)
 
 
 @given(st.sets(ALIKE, min_size=1, max_size=20), st.lists(ALIKE, max_size=20))
@@ -37,7 +38,7 @@ def compiler_pieces(compiler: GrammarCompiler) -> dict[int, bytes]:
 
 
 def test_a_choice_shares_what_its_texts_begin_with() -> None:
-    assert spec.one_of(["no", "yes", "yesterday", "yes"]) == 'root ::= "no" | "yes" c0\nc0 ::=  | "terday"\n'
+    assert spec.one_of(["no", "yes", "yesterday", "yes"]) == 'root ::= "no" | "yes" root-1\nroot-1 ::=  | "terday"\n'
 
 
 def test_the_longest_choice_is_admitted() -> None:
@@ -45,15 +46,33 @@ def test_the_longest_choice_is_admitted() -> None:
     source = spec.source(spec.OneOf(tuple(words)))
     assert source.max_bytes == spec.MAX_MADE_BYTES > len(source.gbnf)
     growth.check(admit(source.gbnf, max_bytes=source.max_bytes))
-    apart = [chr(0x4E00 + number) + "\x01" * 31 for number in range(1_000)]  # every character is escaped
+    apart = [chr(0x4E00 + number) + "\x01" * 90 for number in range(1_000)]  # every character is escaped
     with pytest.raises(GrammarInvalid, match="the limit is 262,144"):
-        admit(spec.one_of(apart), max_bytes=spec.MAX_MADE_BYTES)
+        spec.one_of(apart)
 
 
 @pytest.mark.parametrize("texts", [(), ("",), ("a", ""), tuple(str(n) for n in range(1_001)), ("a\0",), ("\ud800",)])
 def test_a_choice_that_can_not_be_made_is_refused(texts: tuple[str, ...]) -> None:
     with pytest.raises(GrammarInvalid):
         spec.source(spec.OneOf(texts))
+
+
+def test_a_build_of_the_librarys_is_not_searched_and_everything_else_is() -> None:
+    assert not spec.source(spec.Narrowed("sql", TABLES)).is_searched
+    assert not spec.source(spec.NarrowedByPrompt("sql", TABLES)).is_searched
+    assert spec.source(spec.JsonSchema("{}")).is_searched
+    assert spec.source(spec.Gbnf('root ::= "a"')).is_searched
+
+
+@pytest.mark.parametrize("num_tables", [1, 4, 25])
+def test_the_search_finds_nothing_in_builds(num_tables: int) -> None:
+    names = [f"t{number}" * (number % 12 + 1) for number in range(num_tables)]
+    columns = ", ".join(f"{'ab' * (number % 5 + 1)}_{number} TEXT" for number in range(12))
+    tables = "\n".join(f"CREATE TABLE {name} ({columns});" for name in names)
+    graph = "\n".join(f"(:L{name} {{name: STRING, age: INTEGER}})-[:R_{name}]->(:L{names[0]})" for name in names)
+    for wanted in (spec.Narrowed("sql", tables), spec.Narrowed("cypher", graph)):
+        admitted = admit(spec.source(wanted).gbnf, max_bytes=spec.MAX_MADE_BYTES)
+        growth.search(admitted.lowered, admitted.root, sorted(["select ", "aaaa", "abababab", "    ", "''"]))
 
 
 def test_gbnf_is_taken_as_it_is() -> None:

@@ -36,6 +36,7 @@ GRAMMARS = (*HARD, *(library.text(name) for name in library.names()))
 def asked_of_all(matcher: Matcher, vocabulary: Vocabulary) -> NDArray[np.bool_]:
     mask = np.zeros(vocabulary.num_logits, np.bool_)
     mask[vocabulary.text_ids] = matcher._sampler.allows_each(vocabulary.text_ids)
+    mask[matcher._barred if matcher._barred is not None else []] = False
     for token_id in np.flatnonzero(~vocabulary.is_text).tolist():
         mask[token_id] = matcher.allows(token_id)
     return mask

@@ -183,3 +183,10 @@ def test_threads_take_turns(trial: Trial) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(outcome, range(60))) == [number % 3 != 0 for number in range(60)]
+
+
+def test_a_text_is_searched_unless_it_is_ours_but_for_names(trial: Trial) -> None:
+    explosive = AMBIGUOUS["one long, two short"]
+    with pytest.raises(GrammarInvalid, match="ambiguous"):
+        trial.check(explosive, "root", MAX_BYTES)
+    trial.check(explosive, "root", MAX_BYTES, is_searched=False)

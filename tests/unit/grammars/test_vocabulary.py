@@ -57,8 +57,15 @@ def test_added_tokens_are_special_and_ids_without_a_token_unused(
     assert unused == llama_cpp.LLAMA_TOKEN_ATTR_UNUSED
 
 
-def test_special_and_unused_ids_are_no_text(vocabulary: Vocabulary) -> None:
-    assert vocabulary.is_text[:595].all()
+NEVER_TEXT = {0xC0, 0xC1, *range(0xF5, 0x100)}
+"""The bytes that UTF-8 has no use for."""
+
+
+def test_special_and_unused_ids_and_bytes_of_no_text_are_no_text(
+    vocabulary: Vocabulary, pieces: dict[int, bytes]
+) -> None:
+    barred = {pieces[i] for i in np.flatnonzero(~vocabulary.is_text[:595]).tolist()}
+    assert barred == {bytes([byte]) for byte in NEVER_TEXT}
     assert not vocabulary.is_text[595:].any()
 
 
@@ -74,7 +81,7 @@ def test_special_ids_named_by_the_caller_are_no_text_even_if_the_file_says_so(
 
 def test_the_openings_are_the_single_bytes(vocabulary: Vocabulary, pieces: dict[int, bytes]) -> None:
     openings = sorted(pieces[i] for i in vocabulary.opening_ids)
-    assert openings == [bytes([byte]) for byte in range(256)]
+    assert openings == [bytes([byte]) for byte in range(256) if byte not in NEVER_TEXT]
 
 
 def test_logits_beyond_the_file_are_refused_and_tokens_beyond_the_logits_ignored(
@@ -82,10 +89,10 @@ def test_logits_beyond_the_file_are_refused_and_tokens_beyond_the_logits_ignored
 ) -> None:
     path = tmp_path / "v.gguf"
     write_vocab_gguf(tokenizer, NUM_LOGITS, path)
-    for num_logits, num_text in ((NUM_LOGITS + 100, 595), (500, 500 - 1)):
+    for num_logits, num_text in ((NUM_LOGITS + 100, 594), (500, 499)):
         other = Vocabulary.open(path, num_logits, (499,), frozenset())
         matcher = GrammarCompiler(other).compile(ANYTHING).matcher()
-        assert len(other.text_ids) == num_text - (num_logits > NUM_LOGITS)
+        assert len(other.text_ids) == num_text - len(NEVER_TEXT)
         assert matcher.mask().shape == (num_logits,)
         assert not matcher.allows(num_logits - 1) or num_logits == 500
         assert not matcher.allows(num_logits)

@@ -14,8 +14,8 @@ from engine.errors import AdapterIncompatible, EngineOverloaded, PromptTooLong
 from engine.request import FinishReason, GenerationRequest, SamplingParams
 from grammars import library, spec
 from grammars.errors import GrammarInvalid, GrammarUnknown
-from router.decision import ExpertScore, RouteDecision, RouteQuery
-from server.generation import Running, answer, begin, choose_experts, in_eighths
+from router.decision import ExpertScore, RouteDecision, RouteQuery, in_eighths
+from server.generation import Running, answer, begin, choose_experts
 from server.replies import reply_of
 from server.schemas import GenerateRequest, Reply
 from server.services import Services
@@ -197,6 +197,7 @@ async def test_only_the_librarys_grammars_are_compiled_untried(
     ("grammar", "same_as"),
     [
         ({"json_schema": {"enum": [1, 2]}}, spec.JsonSchema('{"enum": [1, 2]}')),
+        ({"json_schema": True}, spec.JsonSchema("true")),
         ({"regex": "[ab]+"}, spec.Pattern("[ab]+")),
         ({"library": "sql", "schema": "CREATE TABLE t (a INT);"}, spec.Narrowed("sql", "CREATE TABLE t (a INT);")),
         ({"library": "sql", "from_prompt": True}, spec.Narrowed("sql", "CREATE TABLE u (b INT);")),
@@ -214,6 +215,7 @@ async def test_every_form_of_a_grammar_becomes_gbnf_that_is_tried(
     (await begin(services, body)).close()
     assert isinstance(services.compiler, FakeCompiler)
     assert services.compiler.tried == [(spec.source(same_as).gbnf, "root")]
+    assert services.compiler.searched == ["library" not in grammar]
 
 
 async def test_a_packages_faulty_grammar_is_not_the_clients_fault(services: Services) -> None:

@@ -1,6 +1,8 @@
-"""The catalogue changes while the server runs, and the router knows it with the next request."""
+"""Catalogue and training change while the server runs, and the router knows it."""
 
 import asyncio
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -8,11 +10,16 @@ import pytest
 from adapters_store.errors import ExpertNotFound
 from adapters_store.installer import Installer, read_content
 from adapters_store.manifest import Manifest
+from router.decision import RouteQuery
+from router.encoder import load_encoder
+from router.errors import ModelInvalid
+from router.model import DEFAULT, SETTINGS_FILE
 from server.generation import answer, begin
-from server.live_router import LiveRouter
+from server.live_router import REFRESH_SECONDS, LiveRouter, Trained, trained_router
 from server.replies import reply_of
 from server.schemas import GenerateRequest
 from server.services import Services
+from server.settings import Settings
 from tests.fakes import FINGERPRINT, OTHER_FINGERPRINT, write_expert
 
 
@@ -76,3 +83,44 @@ async def test_an_alias_answers_as_its_expert_and_not_beside_it(services: Servic
     with services.store.fetch("sql"):
         [resident] = services.store.residents()
         assert resident.leases == 1  # the refused request has given its leases back
+
+
+@dataclass
+class Clock:
+    now: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def test_a_plain_directory_is_routable_without_a_restart(services: Services, experts_dir: Path) -> None:
+    clock = Clock()
+    router = LiveRouter(services.store, FINGERPRINT, clock=clock)
+    write_expert(experts_dir, "singer", cues=("sing the song",))
+    await router.refresh()
+    assert router.route(RouteQuery("please sing the song of songs")).experts == ()
+    clock.now += REFRESH_SECONDS
+    await router.refresh()
+    assert [e.name for e in router.route(RouteQuery("please sing the song of songs")).experts] == ["singer"]
+
+
+async def test_a_new_training_takes_effect_and_a_broken_one_changes_nothing(services: Services, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(DEFAULT, tmp_path / "router"))
+    clock = Clock()
+    router = LiveRouter(services.store, FINGERPRINT, Trained(folder, load_encoder()), clock)
+    before = router.current.version
+    settings = folder / SETTINGS_FILE
+    good = settings.read_text()
+    settings.write_text("{")
+    clock.now += REFRESH_SECONDS
+    await router.refresh()
+    assert router.current.version == before
+    settings.write_text(good.replace('"also": 0.5', '"also": 0.75'))
+    clock.now += REFRESH_SECONDS
+    await router.refresh()
+    assert router.current.version != before
+
+
+def test_a_server_does_not_start_with_a_router_that_does_not_fit(services: Services, tmp_path: Path) -> None:
+    with pytest.raises(ModelInvalid):
+        LiveRouter(services.store, FINGERPRINT, trained_router(Settings(router=tmp_path, router_parser="none")))
