@@ -26,6 +26,7 @@ from grammars.errors import GrammarUntried
 from grammars.trial import Trial
 from grammars.vocabulary import vocabulary_for
 from router.decision import RouteDecision, RouteQuery
+from router.encoder import Encoder
 from server.base import BASE_FILES, resolve_base
 from server.engine_config import engine_config
 from server.errors import NotReady
@@ -114,6 +115,8 @@ class Services:
     grammar_turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
     """Threads that strangers' grammars may keep waiting at once; the others are for everybody's work."""
     prefetcher: Prefetcher | None = None
+    encoder: Encoder | None = None
+    """The router's, whose vectors can be asked for."""
 
     def is_compatible(self, manifest: Manifest) -> bool:
         return manifest.base == self.engine.fingerprint
@@ -139,15 +142,17 @@ def build_services(settings: Settings) -> Services:
     trial = Trial(vocabulary.native.path)
     with suppress(GrammarUntried):  # told to whoever sends a grammar; the others can be served
         trial.start()
+    trained = trained_router(settings)
     return Services(
         base_name=base_name,
         engine=engine,
         tokenizer=tokenizer,
         store=store,
-        router=LiveRouter(store, engine.fingerprint, trained_router(settings)),
+        router=LiveRouter(store, engine.fingerprint, trained),
         compiler=GrammarCompiler(vocabulary, trial=trial),
         memory=memory_line(engine.budget),
         prefetcher=Prefetcher(store, engine.wish, lambda adapter: adapter.manifest.base == engine.fingerprint),
+        encoder=trained.encoder,
     )
 
 

@@ -6,6 +6,7 @@ from starlette.responses import Response
 from server.exchange import Exchange
 from server.openai.chat import ChatCompletion, ChatRequest, complete_chat
 from server.openai.completions import Completion, CompletionRequest, complete
+from server.openai.embeddings import EmbeddingRequest, Embeddings, embed
 from server.openai.models import ModelCard, ModelList, Models
 from server.openai.responses import ResponseRequest, respond
 from server.openai.tokens import Detokenized, DetokenizeRequest, TokenizeRequest, Tokens, detokenize, tokenize
@@ -34,6 +35,10 @@ def api(exchange: Exchange) -> APIRouter:
         exchange.pass_over("/v1/responses", body.unknown_fields)
         return await respond(exchange, body, request)
 
+    async def embeddings(body: EmbeddingRequest) -> Embeddings:
+        """Texts to vectors, by the router's encoder."""
+        return await embed(exchange, body)
+
     async def list_models() -> ModelList:
         """All names that `model` may have."""
         return await models.all()
@@ -54,6 +59,7 @@ def api(exchange: Exchange) -> APIRouter:
     routes.add_api_route("/v1/chat/completions", chat_completions, methods=["POST"], response_model=ChatCompletion)
     routes.add_api_route("/v1/completions", completions, methods=["POST"], response_model=Completion)
     routes.add_api_route("/v1/responses", responses, methods=["POST"], response_model=dict[str, object])
+    routes.add_api_route("/v1/embeddings", embeddings, methods=["POST"])
     routes.add_api_route("/v1/models", list_models, methods=["GET"])
     routes.add_api_route("/v1/models/{model:path}", show_model, methods=["GET"])
     routes.add_api_route("/tokenize", tokenize_text, methods=["POST"])
