@@ -39,11 +39,14 @@ format: install-dev
 openapi: install-dev
 	$(BIN)/python -m server.description > docs/openapi.json
 
-# Other people's clients against the running server; their packages stay in an environment of their own.
+# Other people's clients against the running server. Not all of them can live in one environment.
+CLIENTS := requirements requirements-llm requirements-litellm
 test-clients: install-dev
-	test -x $(VENV)-clients/bin/python || $(PYTHON) -m venv $(VENV)-clients
-	$(VENV)-clients/bin/python -m pip install --disable-pip-version-check -r tests/clients/requirements.txt
-	$(BIN)/python -m tests.clients $(VENV)-clients/bin/python
+	for name in $(CLIENTS); do \
+		test -x $(VENV)-$$name/bin/python || $(PYTHON) -m venv $(VENV)-$$name; \
+		$(VENV)-$$name/bin/python -m pip install --disable-pip-version-check -r tests/clients/$$name.txt || exit 1; \
+	done
+	$(BIN)/python -m tests.clients $(foreach name,$(CLIENTS),$(VENV)-$(name)/bin/python)
 
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev

@@ -1,8 +1,8 @@
 """The HTTP edge under load, and what it costs: `python -m bench.http`.
 
-First the cost: 32 streams over loopback and the same requests to the bare engine, in turns, in one process; then a load
-of many requests with mixed experts, of which some clients leave in the middle and some bodies are faulty. The clients run
-in a process of their own.
+First the cost: 32 streams over loopback and the same requests to the bare engine, in turns, in one process; then a
+load of many requests with mixed experts, of which some clients leave in the middle and some bodies are faulty. The
+clients run in a process of their own, on the same cores.
 """
 
 import asyncio
@@ -26,6 +26,8 @@ from tests.live import live_server
 
 STREAMS = 32
 TOKENS = 64
+PARTS = 4
+"""Of the load, to see whether memory grows."""
 
 
 @dataclass
@@ -86,19 +88,21 @@ def main(
             show_cost(cost(port, services, turns))
             names = ("auto", "nano", *(manifest.name for manifest in services.store.list()))
             in_process(run_load, Load(port, streams, 200, 24, 0.10, 0.05, names))
-            before = resident_mib()
-            told = in_process(run_load, Load(port, streams, requests, 24, 0.10, 0.05, names))
+            memory, told = [resident_mib()], Told()
+            for seed in range(PARTS):
+                part = Load(port, streams, requests // PARTS, 24, 0.10, 0.05, names, seed=seed)
+                told.add(in_process(run_load, part))
+                memory.append(resident_mib())
             print(f"{requests:,} requests, {streams} at a time, in {told.seconds:.1f} s: {dict(told.counts)}")
             print(f"first token p50 / p95 / p99, ms: {percentiles(told.first)}")
             print(f"between tokens, ms: {percentiles(told.between)}")
-            print(f"resident memory before and after, MiB: {before} / {resident_mib()}")
+            print(f"resident memory before and after each quarter, MiB: {memory}")
 
 
 def show_cost(rates: Rates) -> None:
     bare, http = statistics.median(rates.bare), statistics.median(rates.http)
-    print(
-        f"{STREAMS} streams of {TOKENS} tokens, tokens/s: bare {bare:,.0f}, HTTP {http:,.0f} ({1 - http / bare:.1%} less)"
-    )
+    less = f"{1 - http / bare:.1%} less"
+    print(f"{STREAMS} streams of {TOKENS} tokens, tokens/s: bare {bare:,.0f}, HTTP {http:,.0f} ({less})")
     print(f"  turns: bare {[round(rate) for rate in rates.bare]}, HTTP {[round(rate) for rate in rates.http]}")
 
 

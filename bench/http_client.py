@@ -21,6 +21,7 @@ class Load:
     """The share of bodies that are refused."""
     models: tuple[str, ...]
     ignore_eos: bool = False
+    seed: int = 0
 
 
 @dataclass
@@ -33,13 +34,20 @@ class Told:
     first: list[float] = field(default_factory=list)
     between: list[float] = field(default_factory=list)
 
+    def add(self, other: "Told") -> None:
+        self.seconds += other.seconds
+        self.counts += other.counts
+        self.tokens += other.tokens
+        self.first += other.first
+        self.between += other.between
+
 
 def run_load(load: Load) -> Told:
     return asyncio.run(_run(load))
 
 
 async def _run(load: Load) -> Told:
-    told, dice = Told(), random.Random(1)
+    told, dice = Told(), random.Random(load.seed)
     numbers = iter(range(load.requests))
     plans = [(dice.random(), dice.choice(load.models), dice.randrange(1, 12)) for _ in range(load.requests)]
     started = time.perf_counter()

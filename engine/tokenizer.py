@@ -1,8 +1,9 @@
 """Text to ids and back, at the edge: the engine's loop never touches text."""
 
+import codecs
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -11,8 +12,6 @@ from typing import TypeAlias
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from engine.model.config import read_config
-
-REPLACEMENT = "\ufffd"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +34,8 @@ class Tokenizer:
         self._added = re.compile(f"(?=({'|'.join(added) or '(?!)'}))")
         self._added_tokens = frozenset(hf.get_added_vocab())
         self._byte_of = _byte_alphabet()
+        self._special_ids = frozenset(hf.all_special_ids)
+        self._shown_bytes: dict[int, bytes] = {}
 
     @classmethod
     def load(cls, directory: Path) -> "Tokenizer":
@@ -92,7 +93,14 @@ class Tokenizer:
         return bytes(self._byte_of[char] for char in token if char in self._byte_of)
 
     def decoder(self) -> "IncrementalDecoder":
-        return IncrementalDecoder(self.hf)
+        return IncrementalDecoder(self._shown)
+
+    def _shown(self, token_id: int) -> bytes:
+        """Nothing of special tokens."""
+        if (spelled := self._shown_bytes.get(token_id)) is None:
+            spelled = b"" if token_id in self._special_ids else self.token_bytes(token_id)
+            self._shown_bytes[token_id] = spelled
+        return spelled
 
     def _encode_content(self, content: Content) -> list[int]:
         if isinstance(content, str):
@@ -116,25 +124,14 @@ def _byte_alphabet() -> dict[str, int]:
 class IncrementalDecoder:
     """Ids in, text out as soon as it is certain: a character split over tokens appears with its last one."""
 
-    def __init__(self, hf: PreTrainedTokenizerBase) -> None:
-        self._hf = hf
-        self._held: list[int] = []
+    def __init__(self, spelled: Callable[[int], bytes]) -> None:
+        """`spelled` gives the bytes that a token shows."""
+        self._spelled = spelled
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def push(self, token_id: int) -> str:
-        self._held.append(token_id)
-        text = self._decoded()
-        if text.endswith(REPLACEMENT) and len(self._held) < 8:
-            return ""
-        self._held.clear()
-        return text
+        return self._decoder.decode(self._spelled(token_id))
 
     def flush(self) -> str:
         """What is left of an unfinished character."""
-        text = self._decoded()
-        self._held.clear()
-        return text
-
-    def _decoded(self) -> str:
-        text = self._hf.decode(self._held, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        assert isinstance(text, str)
-        return text
+        return self._decoder.decode(b"", final=True)

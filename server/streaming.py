@@ -19,6 +19,9 @@ from engine.request import FinishReason, Timings, TokenLogprobs
 from server.services import TextDecoder, TokenStream
 
 DONE = "data: [DONE]\n\n"
+WRITE_SECONDS = 0.01
+"""Between two writes of one stream. A base that is slower than this sends each token at once; of a faster one, each
+write to the socket would cost more than the token."""
 KEEP_ALIVE_SECONDS = 15.0
 """Of silence, after which a comment tells proxies and clients that the answer is still being made."""
 
@@ -210,6 +213,8 @@ class EventStream(Response):
         self.init_headers({"cache-control": "no-store", "x-accel-buffering": "no"})
         del self.headers["content-length"]
         self._events, self._on_close, self._keep_alive_seconds = events, on_close, KEEP_ALIVE_SECONDS
+        self._collected: list[str] = []
+        self._arrived, self._is_whole = asyncio.Event(), asyncio.Event()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         del scope
@@ -229,15 +234,33 @@ class EventStream(Response):
     async def _send_all(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         self._last_sent = time.monotonic()
+        collecting = asyncio.create_task(self._collect())
         keeping = asyncio.create_task(self._keep_alive(send))
         try:
-            async for event in self._events:
-                await send({"type": "http.response.body", "body": event.encode(), "more_body": True})
+            while not (self._is_whole.is_set() and not self._collected):
+                await self._arrived.wait()
+                self._arrived.clear()
+                body, self._collected = "".join(self._collected), []
+                await send({"type": "http.response.body", "body": body.encode(), "more_body": True})
                 self._last_sent = time.monotonic()
+                if not self._is_whole.is_set():
+                    await asyncio.sleep(WRITE_SECONDS)
+            await collecting
         finally:
-            keeping.cancel()
-            await asyncio.gather(keeping, return_exceptions=True)
+            for task in (keeping, collecting):
+                task.cancel()
+            await asyncio.gather(keeping, collecting, return_exceptions=True)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _collect(self) -> None:
+        """Events that come within WRITE_SECONDS of a write go out together, in the next one."""
+        try:
+            async for event in self._events:
+                self._collected.append(event)
+                self._arrived.set()
+        finally:
+            self._is_whole.set()
+            self._arrived.set()
 
     async def _keep_alive(self, send: Send) -> None:
         while True:
