@@ -74,7 +74,7 @@ async def embed(exchange: Exchange, body: EmbeddingRequest) -> Embeddings:
 
 def _inputs(body: EmbeddingRequest) -> list[str | list[int]]:
     if isinstance(body.input, str) or (body.input and isinstance(body.input[0], int)):
-        return [body.input]  # type: ignore[list-item]
+        return [body.input]
     return list(body.input)  # type: ignore[arg-type]
 
 
