@@ -22,8 +22,8 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     HF_HUB_OFFLINE=1 \
-    HOTSEAT_HOST=0.0.0.0 \
-    HOTSEAT_CACHE_DIR=/var/cache/hotseat
+    HOTSEAT_SERVER__HOST=0.0.0.0 \
+    HOTSEAT_MODEL__CACHE_DIR=/var/cache/hotseat
 USER hotseat
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s \

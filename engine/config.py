@@ -45,6 +45,9 @@ class EngineConfig:
     """Device memory for weights, slots, KV cache and a step. 0 means no bound but 2 GiB for the KV cache."""
     prefix_cache: bool = True
     """Keep the KV of full blocks and find it again for requests that begin alike under the same mixture."""
+    jump_ahead: bool | None = None
+    """Take tokens that a grammar forces without a forward pass for each. None does where that is known to pay: on a
+    CPU; on CUDA a step that reads several tokens of a row is none of the recorded ones."""
     adapter_cache_bytes: int = 2 << 30
     """Host memory for lowered adapters, beside those that are in use."""
     adapter_storage: AdapterStorage = "plain"
@@ -53,6 +56,10 @@ class EngineConfig:
     """Where lowered adapters are kept on disk; None keeps none."""
     lowered_bytes: int = 4 << 30
     """Disk space for them."""
+
+    @property
+    def is_jumping(self) -> bool:
+        return self.device == "cpu" if self.jump_ahead is None else self.jump_ahead
 
     def __post_init__(self) -> None:
         if self.quantization not in QUANTIZATIONS:

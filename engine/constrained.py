@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from engine.draws import block_sums, largest
 from engine.errors import GrammarDeadEnd
 from engine.remaining import Floats, Mask, Remaining, ahead_of
-from engine.request import SamplingParams, TokenMatcher
+from engine.request import SamplingParams, TokenConstraint
 
 NUM_PROPOSALS = 6
 """Drawn together, with replacement."""
@@ -59,7 +59,7 @@ class ConstrainedRow:
     """[NUM_PROPOSALS], drawn from the weights by the seed's first `uniforms`."""
     seed: str | int
     params: SamplingParams
-    matcher: TokenMatcher
+    matcher: TokenConstraint
 
     def draw(self, mask: Mask | None) -> int | None:
         """The token. None where it hangs on the mask: call again with it. Raises GrammarDeadEnd."""
@@ -108,7 +108,7 @@ def uniforms(seed: str | int) -> list[float]:
     return [_uniform(seed, number) for number in range(NUM_PROPOSALS)]
 
 
-def best_allowed(logits: Floats, best: int, matcher: TokenMatcher, mask: Mask | None) -> int | None:
+def best_allowed(logits: Floats, best: int, matcher: TokenConstraint, mask: Mask | None) -> int | None:
     """The likeliest token that the grammar allows, the first of equals, `best` being the likeliest of all.
 
     None where that hangs on the mask. Raises GrammarDeadEnd.

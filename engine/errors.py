@@ -18,8 +18,9 @@ class EngineOverloaded(EngineError):
 class PromptTooLong(EngineError):
     """The prompt leaves no room for an answer within the context."""
 
-    def __init__(self, tokens: int, limit: int) -> None:
-        super().__init__(f"the prompt has {tokens} tokens, the limit is {limit}")
+    def __init__(self, tokens: int, limit: int, is_least: bool = False) -> None:
+        """`is_least`: it was not counted, and has at least so many."""
+        super().__init__(f"the prompt has {'at least ' * is_least}{tokens} tokens, the limit is {limit}")
         self.tokens, self.limit = tokens, limit
 
 
@@ -37,6 +38,10 @@ class SamplingInvalid(EngineError):
     def __init__(self, field: str, fault: str) -> None:
         super().__init__(f"{field} {fault}")
         self.field, self.fault = field, fault
+
+
+class ThinkingUnsupported(EngineError):
+    """Thinking was asked for, and this base has none."""
 
 
 class AdapterIncompatible(EngineError):

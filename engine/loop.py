@@ -66,6 +66,8 @@ class EngineLoop:
         self._num_sent = self._num_taken = 0
         self._stopping = False
         self._closing = threading.Lock()
+        self.on_crash: Callable[[], None] = lambda: None
+        """Called from the thread, last, where it dies of an error; set before it starts."""
         self._masking = ThreadPoolExecutor(thread_name_prefix="grammar")
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
@@ -101,7 +103,8 @@ class EngineLoop:
             steps=stats.steps,
             prompt_tokens=stats.prompt_tokens,
             prefix_hits_tokens=scheduler.prefix_hits_tokens,
-            generated_tokens=stats.generated_tokens,
+            generated_tokens=stats.generated_tokens + scheduler.num_forced_tokens,
+            forced_tokens=scheduler.num_forced_tokens,
             preemptions=scheduler.num_preemptions,
             swaps=stats.swaps,
             running=len(scheduler.running),
@@ -147,6 +150,7 @@ class EngineLoop:
             log.exception("the engine thread died")
             self.failure = failure
             self._close(EngineStopped(f"the engine thread died: {type(failure).__name__}: {failure}"))
+            self.on_crash()
 
     def _drain(self) -> None:
         """Take what has arrived; wait for something when there is nothing to do."""

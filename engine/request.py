@@ -1,5 +1,6 @@
 """The engine's vocabulary: what is asked of it and what it says back. Leaf module."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -10,14 +11,8 @@ from numpy.typing import NDArray
 from adapters_store.package import HostAdapter
 
 
-class TokenMatcher(Protocol):
-    """What the engine needs of a grammar: one sequence's state, advanced by the tokens that it accepts."""
-
-    @property
-    def is_complete(self) -> bool: ...
-
-    @property
-    def must_stop(self) -> bool: ...
+class TokenConstraint(Protocol):
+    """Which tokens may be drawn next."""
 
     def allows(self, token_id: int) -> bool: ...
 
@@ -28,6 +23,19 @@ class TokenMatcher(Protocol):
 
     def mask(self) -> NDArray[np.bool_]:
         """What `allows` says of every logit; read only. Called from another thread while its owner waits."""
+
+
+class TokenMatcher(TokenConstraint, Protocol):
+    """What the engine needs of a grammar: one sequence's state, advanced by the tokens that it accepts."""
+
+    @property
+    def is_complete(self) -> bool: ...
+
+    @property
+    def must_stop(self) -> bool: ...
+
+    def forced_tokens(self) -> Sequence[int]:
+        """Tokens that must follow, as the model would spell them; maybe fewer than there are."""
 
     def accept(self, token_id: int) -> None: ...
 
@@ -66,6 +74,22 @@ class SamplingParams:
 
 
 @dataclass(frozen=True, slots=True)
+class Thinking:
+    """How a model thinks before it answers, in ids alone."""
+
+    open_id: int
+    close_id: int
+    before_close: tuple[int, ...]
+    """What the engine puts before a close of its own, unless the text ends with it already."""
+    after_close: tuple[int, ...]
+    """What the template has between a close and the answer; the engine puts it there whoever closes."""
+    budget: int
+    """Tokens of thinking after which the engine closes it."""
+    is_open: bool
+    """The prompt ends inside of thinking. Otherwise the model may open it with the first token that it draws."""
+
+
+@dataclass(frozen=True, slots=True)
 class ExpertUse:
     """An adapter in host memory and its weight in the mixture."""
 
@@ -87,8 +111,19 @@ class GenerationRequest:
     """Owned by the engine from submission on; it closes it."""
     deadline_s: float | None = None
     """Seconds from submission after which the request ends with DeadlineExceeded, queued or running."""
+    thinking: Thinking | None = None
+    """Where the model may think first; the grammar then holds for what comes after."""
     salt: str = ""
     """The tenant. What one salt's requests left in the prefix cache is found by requests of the same salt alone."""
+
+
+class TextPart(StrEnum):
+    """Which text a token belongs to."""
+
+    ANSWER = "answer"
+    THINKING = "thinking"
+    MARK = "mark"
+    """Neither: it opens or closes the thinking."""
 
 
 class FinishReason(StrEnum):
@@ -122,5 +157,7 @@ class TokenEvent:
 
     token_id: int | None = None
     logprobs: TokenLogprobs | None = None
+    """None where the engine put the token."""
+    part: TextPart = TextPart.ANSWER
     finish: FinishReason | None = None
     timings: Timings | None = None

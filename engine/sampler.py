@@ -20,7 +20,7 @@ from torch import Tensor
 from engine.constrained import LOWEST_TEMPERATURE, ConstrainedRow, best_allowed, truncates, uniforms
 from engine.draws import Nucleus, argmax, block_sums, draw, draw_in_blocks, keep_head, largest, nucleus, peaks_of
 from engine.errors import EngineError, GrammarDeadEnd, LogitsInvalid
-from engine.request import SamplingParams, TokenLogprobs, TokenMatcher
+from engine.request import SamplingParams, TokenConstraint, TokenLogprobs
 from engine.sequence import Sequence
 
 FIRST_CANDIDATES = 128
@@ -51,7 +51,7 @@ class _Greedy:
 
     logits: NDArray[np.float32]
     best: int
-    matcher: TokenMatcher
+    matcher: TokenConstraint
 
     def draw(self, mask: NDArray[np.bool_] | None) -> int | None:
         return best_allowed(self.logits, self.best, self.matcher, mask)
@@ -152,10 +152,10 @@ def _begin(logits: Tensor, sequences: Ordered[Sequence]) -> _Step:
             )
         elif sequence.sampling.temperature > 0:
             seed = _draw_seed(sequence)
-            numbers = uniforms(seed) if sequence.matcher else [random.Random(seed).random()]
+            numbers = uniforms(seed) if sequence.constraint else [random.Random(seed).random()]
             step.drawings.append(_Drawing(row, sequence, best[row], seed, numbers))
-        elif sequence.matcher:
-            step.constrained[row] = _Greedy(logits[row].numpy(), best[row], sequence.matcher)
+        elif constraint := sequence.constraint:
+            step.constrained[row] = _Greedy(logits[row].numpy(), best[row], constraint)
     return step
 
 
@@ -164,7 +164,7 @@ def _draw_all(logits: Tensor, step: _Step) -> None:
     groups: defaultdict[tuple[bool, int], list[_Drawing]] = defaultdict(list)
     for drawing in step.drawings:
         top_k = drawing.params.top_k
-        is_free = drawing.sequence.matcher or not truncates(drawing.params)
+        is_free = drawing.sequence.constraint or not truncates(drawing.params)
         groups[(False, 0) if is_free else (top_k > 0, top_k or FIRST_CANDIDATES)].append(drawing)
     while groups:
         (has_top_k, size), members = groups.popitem()
@@ -188,7 +188,7 @@ def _draw_free(logits: Tensor, scaled: Tensor, members: list[_Drawing], step: _S
     for index, proposals in enumerate(draw_in_blocks(weights, sums, _uniforms(members)).tolist()):
         drawing = members[index]
         step.results[drawing.row] = proposals[0]
-        if matcher := drawing.sequence.matcher:
+        if matcher := drawing.sequence.constraint:
             step.constrained[drawing.row] = ConstrainedRow(
                 logits=logits[drawing.row].numpy(),
                 weights=weights[index].numpy(),
@@ -222,7 +222,7 @@ def _is_settled(step: _Step, row: int, mask: NDArray[np.bool_] | None) -> bool:
     return token is not None
 
 
-def _mask_of(matcher: TokenMatcher) -> NDArray[np.bool_]:
+def _mask_of(matcher: TokenConstraint) -> NDArray[np.bool_]:
     return matcher.mask()
 
 

@@ -5,7 +5,8 @@ A step feeds each as many of them as the budget allows, decoding rows first; a r
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import chain
 from types import MappingProxyType
 
 from engine.admission import WaitingRoom
@@ -14,9 +15,10 @@ from engine.errors import DeadlineExceeded
 from engine.kv_blocks import BlockPool
 from engine.plan import Row, StepPlan, Upload
 from engine.prefix_hash import extend_hashes
-from engine.request import FinishReason, TokenEvent, TokenLogprobs
+from engine.request import FinishReason, TextPart, TokenEvent, TokenLogprobs
 from engine.sequence import Sequence
 from engine.slots import AdapterSlots
+from engine.thinking import Taken
 
 NO_LOGPROBS: Mapping[int, TokenLogprobs] = MappingProxyType({})
 
@@ -31,6 +33,8 @@ class Scheduler:
         self.running: list[Sequence] = []
         self.num_preemptions = 0
         self.prefix_hits_tokens = 0
+        self.num_forced_tokens = 0
+        """Tokens that sequences got and nobody drew."""
 
     @property
     def has_work(self) -> bool:
@@ -145,7 +149,7 @@ class Scheduler:
         sequence.num_computed += found
         self.prefix_hits_tokens += found
         if not sequence.num_preemptions:
-            sequence.num_cached += found
+            sequence.num_cached = min(sequence.num_cached + found, sequence.num_prompt)
 
     def _register(self, sequence: Sequence, start: int) -> None:
         """Make the blocks findable that a step filled from position `start` on."""
@@ -211,25 +215,50 @@ class Scheduler:
         self.num_preemptions += 1
 
     def _advance(self, sequence: Sequence, token: int, logprobs: TokenLogprobs | None, now: float) -> list[TokenEvent]:
-        """Append a drawn token, move the grammar, and end the sequence where it ends."""
+        """Append a drawn token and what follows from it, and end the sequence where it ends."""
         sequence.first_token = sequence.first_token or now
-        if token in self.eos_ids or token in sequence.sampling.stop_ids:
+        is_end = token in self.eos_ids
+        if not sequence.is_thinking and (is_end or token in sequence.sampling.stop_ids):
             return [self._end(sequence, FinishReason.STOP, now)]
-        sequence.output_ids.append(token)
-        if sequence.matcher:
-            sequence.matcher.accept(token)
-        events = [TokenEvent(token, logprobs)]
-        if sequence.matcher and sequence.matcher.must_stop:
-            events.append(self._end(sequence, FinishReason.STOP, now))
-        elif len(sequence.output_ids) >= sequence.sampling.max_tokens or sequence.length >= sequence.max_length:
-            events.append(self._end(sequence, FinishReason.LENGTH, now))
+        events: list[TokenEvent] = []
+        for taken, part in chain(sequence.take(token, is_end), self._forced(sequence)):
+            is_drawn = taken == token and not events
+            events.append(TokenEvent(taken, logprobs if is_drawn else None, part))
+            self.num_forced_tokens += not is_drawn
+            if reason := _append(sequence, taken, part):
+                return [*events, self._end(sequence, reason, now)]
         return events
+
+    def _forced(self, sequence: Sequence) -> Iterator[Taken]:
+        """Tokens of the answer that the grammar leaves no choice about: the next step reads them like a prompt.
+
+        Where log-probabilities are asked for every token is drawn, since only those have one; so is a token that the
+        request says something about, since the model may have another way to spell the text.
+        """
+        matcher = sequence.matcher
+        if matcher and sequence.is_answering and self.config.is_jumping and sequence.sampling.logprobs is None:
+            steered = {*sequence.sampling.stop_ids, *(token for token, _ in sequence.sampling.logit_bias)}
+            for token in matcher.forced_tokens():
+                if token in steered or not matcher.allows(token):
+                    return
+                yield token, TextPart.ANSWER
 
     def _end(self, sequence: Sequence, reason: FinishReason, now: float) -> TokenEvent:
         sequence.finish = reason
         timings = sequence.timings(now)
         self.drop(sequence)
         return TokenEvent(finish=reason, timings=timings)
+
+
+def _append(sequence: Sequence, token: int, part: TextPart) -> FinishReason | None:
+    """Move the sequence and its grammar by a token; why it ends there, if it does."""
+    sequence.output_ids.append(token)
+    if sequence.matcher and part is TextPart.ANSWER:
+        sequence.matcher.accept(token)
+        if sequence.matcher.must_stop:
+            return FinishReason.STOP
+    is_full = len(sequence.output_ids) >= sequence.sampling.max_tokens or sequence.length >= sequence.max_length
+    return FinishReason.LENGTH if is_full else None
 
 
 def _too_late(sequence: Sequence) -> DeadlineExceeded:

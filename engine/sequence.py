@@ -4,7 +4,8 @@ import time
 from array import array
 from dataclasses import dataclass, field
 
-from engine.request import FinishReason, SamplingParams, Timings, TokenMatcher
+from engine.request import FinishReason, SamplingParams, TextPart, Timings, TokenConstraint, TokenMatcher
+from engine.thinking import Taken, ThinkingGate
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,8 @@ class Sequence:
     """Sequences with different salts never share a block."""
     deadline_s: float | None = None
     """Seconds from submission."""
+    gate: ThinkingGate | None = None
+    """In front of the grammar where the model may think first."""
     submitted: float = field(default_factory=time.monotonic)
     output_ids: list[int] = field(default_factory=list)
     distinct_prompt_ids: "array[int]" = field(init=False)
@@ -66,6 +69,26 @@ class Sequence:
     @property
     def generations(self) -> tuple[str, ...]:
         return tuple(part.generation for part in self.parts)
+
+    @property
+    def constraint(self) -> TokenConstraint | None:
+        """What the next draw is held to."""
+        return self.gate.constraint if self.gate else self.matcher
+
+    @property
+    def is_thinking(self) -> bool:
+        return self.gate is not None and self.gate.is_thinking
+
+    @property
+    def is_answering(self) -> bool:
+        """What comes next is the answer's, and the grammar holds for it."""
+        return self.gate is None or self.gate.is_answering
+
+    def take(self, token: int, is_end: bool) -> list[Taken]:
+        """What becomes of a drawn token; see `ThinkingGate.take`."""
+        if self.gate is None:
+            return [(token, TextPart.ANSWER)]
+        return self.gate.take(token, is_end, self.output_ids[-1] if self.output_ids else None)
 
     def is_late(self, now: float) -> bool:
         return self.deadline_s is not None and now >= self.submitted + self.deadline_s

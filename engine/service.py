@@ -30,11 +30,12 @@ from engine.model.delta import Delta
 from engine.model.memory import give_back
 from engine.model.transformer import Transformer
 from engine.model.weights import are_kernels_there, load_transformer
-from engine.request import GenerationRequest, SamplingParams, Timings, TokenEvent
+from engine.request import GenerationRequest, SamplingParams, Thinking, Timings, TokenEvent
 from engine.runner import Runner
 from engine.scheduler import Scheduler
 from engine.sequence import Part, Sequence
 from engine.stats import EngineStats
+from engine.thinking import ThinkingGate
 from engine.tier_stats import SwapTimes
 
 
@@ -114,10 +115,8 @@ class Engine:
         files = forms.files()
         self._files = LoweredFiles(files, self._times) if files else None
         self._host = HostTier(forms, config.adapter_cache_bytes, self._files, self._times)
-        blocks = BlockPool(kv_blocks, config.block_size)
-        self._loop = EngineLoop(
-            Scheduler(config, blocks, shape.vocab_size, shape.eos_ids), Runner(config, model), self._times
-        )
+        self._model, self._kv_blocks = model, kv_blocks
+        self._loop = self._new_loop()
         self._ids = itertools.count(1)
         self._mailbox: Mailbox | None = None
 
@@ -134,8 +133,25 @@ class Engine:
         give_back()
         return cls(config, shape, model, base_fingerprint(config.base), config.kv_blocks)
 
-    def start(self) -> None:
+    def start(self, on_crash: Callable[[], None] = lambda: None) -> None:
+        """`on_crash` is called from the engine thread when it has died of an error and has failed all requests."""
+        self._loop.on_crash = on_crash
         self._loop.start()
+
+    def restart(self) -> None:
+        """After a crash: a new thread, with an empty queue, cache and slots, over the same weights."""
+        dead = self._loop
+        dead.stop()
+        self._loop = self._new_loop()
+        self.start(dead.on_crash)
+
+    async def warm_up(self) -> None:
+        """A short request through the whole engine: what happens only once happens now. Raises what ends a request."""
+        request = GenerationRequest(
+            "warm-up", (0, 0), (), SamplingParams(max_tokens=2, ignore_eos=True), salt="warm-up"
+        )
+        async for _ in await self.submit(request):
+            pass
 
     def stop(self) -> None:
         self._loop.stop()
@@ -207,6 +223,7 @@ class Engine:
         try:
             self.check_capacity()
             self._check_sampling(request.sampling)
+            self._check_thinking(request.thinking)
             if not request.prompt_ids:
                 raise SamplingInvalid("prompt_ids", "is empty, at least one token is needed")
             if len(request.experts) > self.config.num_slots:
@@ -232,6 +249,11 @@ class Engine:
             self._mailbox = Mailbox(loop)
         return self._mailbox
 
+    def _new_loop(self) -> EngineLoop:
+        blocks = BlockPool(self._kv_blocks, self.config.block_size)
+        scheduler = Scheduler(self.config, blocks, self.shape.vocab_size, self.shape.eos_ids)
+        return EngineLoop(scheduler, Runner(self.config, self._model), self._times)
+
     def _sequence(
         self, request: GenerationRequest, deltas: tuple[Delta, ...], weights: list[float], submitted: float
     ) -> Sequence:
@@ -245,6 +267,7 @@ class Engine:
             parts=parts,
             sampling=request.sampling,
             matcher=request.matcher,
+            gate=ThinkingGate(request.thinking, request.matcher) if request.thinking else None,
             max_length=self.config.max_context,
             salt=request.salt,
             deadline_s=min((d for d in (request.deadline_s, self.config.deadline_s) if d is not None), default=None),
@@ -259,6 +282,14 @@ class Engine:
             ("stop_ids", sampling.stop_ids),
         ):
             self._check_ids(field, ids)
+
+    def _check_thinking(self, thinking: Thinking | None) -> None:
+        if thinking is None:
+            return
+        if thinking.budget < 1:
+            raise SamplingInvalid("thinking_budget", f"is {thinking.budget}, at least 1 is needed")
+        ids = (thinking.open_id, thinking.close_id, *thinking.before_close, *thinking.after_close)
+        self._check_ids("thinking", ids)
 
     def _check_ids(self, field: str, ids: Iterable[int]) -> None:
         for token in ids:

@@ -16,6 +16,9 @@ class EngineStats:
     prefix_hits_tokens: int = 0
     """Positions whose keys and values were found in the prefix cache instead of computed, also after a preemption."""
     generated_tokens: int = 0
+    """Forced ones too."""
+    forced_tokens: int = 0
+    """Of these, the ones that nobody drew: a grammar left no choice, or the engine closed a model's thinking."""
     preemptions: int = 0
     swaps: int = 0
     running: int = 0

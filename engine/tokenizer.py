@@ -5,13 +5,19 @@ import re
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import cached_property
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import TypeAlias
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from engine.errors import ThinkingUnsupported
 from engine.model.config import read_config
+from engine.request import Thinking
+
+MAX_SHRINKING = 4
+"""How many times fewer bytes a text may have once it is normalized; NFC leaves at least a third."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +42,8 @@ class Tokenizer:
         self._byte_of = _byte_alphabet()
         self._special_ids = frozenset(hf.all_special_ids)
         self._shown_bytes: dict[int, bytes] = {}
+        self.max_token_bytes = _max_token_bytes(hf)
+        """No token stands for more bytes of UTF-8 of a text than this."""
 
     @classmethod
     def load(cls, directory: Path) -> "Tokenizer":
@@ -66,6 +74,39 @@ class Tokenizer:
             ids += self.hf.encode(before, add_special_tokens=False)
             ids += self._encode_content(content)
         return tuple(ids + self.hf.encode(rendered, add_special_tokens=False))
+
+    def thinking(self, prompt_ids: Sequence[int], is_wanted: bool, budget: int) -> Thinking | None:
+        """How the model thinks after this prompt; None where it answers at once.
+
+        The prompt decides, since templates differ: one closes the thinking that is not wanted, another opens it
+        whatever is wanted. Raises ThinkingUnsupported where it is wanted and can not be.
+        """
+        marks = self._think_marks
+        if marks is None:
+            if is_wanted:
+                raise ThinkingUnsupported("this base can not think: its tokenizer has no <think> and </think>")
+            return None
+        last = _last_of(marks, prompt_ids, self.eos_ids)
+        if is_wanted and last == marks[1]:
+            raise ThinkingUnsupported("this base can not think: its template closes the thinking in the prompt")
+        if last == marks[1] or (last is None and not is_wanted):
+            return None
+        newline = tuple(self.hf.encode("\n", add_special_tokens=False))
+        return Thinking(*marks, newline, self._after_close, budget, is_open=last is not None)
+
+    @cached_property
+    def _think_marks(self) -> tuple[int, int] | None:
+        """The tokens that open and close the thinking."""
+        added = self.hf.get_added_vocab()
+        return (added["<think>"], added["</think>"]) if {"<think>", "</think>"} <= added.keys() else None
+
+    @cached_property
+    def _after_close(self) -> tuple[int, ...]:
+        """What the template has behind the close where it closes; else an empty line."""
+        assert self._think_marks is not None
+        ids, (_, close) = self.encode_chat([("user", "x")]), self._think_marks
+        place = len(ids) - ids[::-1].index(close) if close in ids else len(ids)
+        return ids[place:] or tuple(self.hf.encode("\n\n", add_special_tokens=False))
 
     def encode_text(self, text: str) -> list[int]:
         """Plain text; what looks like an added token is only its letters.
@@ -119,6 +160,19 @@ def _byte_alphabet() -> dict[str, int]:
     itself = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in itself]
     return {chr(byte): byte for byte in itself} | {chr(256 + place): byte for place, byte in enumerate(others)}
+
+
+def _max_token_bytes(hf: PreTrainedTokenizerBase) -> int:
+    """From above: the vocabulary writes a byte as a character, which may itself be two bytes."""
+    added = hf.get_added_vocab()
+    longest = max((len(token.encode()) for token in hf.get_vocab() if token not in added), default=1)
+    return longest * (MAX_SHRINKING if hf.backend_tokenizer.normalizer is not None else 1)
+
+
+def _last_of(marks: tuple[int, int], prompt_ids: Sequence[int], ends: frozenset[int]) -> int | None:
+    """The last mark behind the last turn that has ended: what earlier turns thought is over."""
+    open_turn = takewhile(lambda token: token not in ends, reversed(prompt_ids))
+    return next((token for token in open_turn if token in marks), None)
 
 
 class IncrementalDecoder:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grammars.errors import GrammarViolation
+from grammars.forced import forced
 from grammars.masks import MaskCache
 from grammars.native import Sampler
 from grammars.native_state import StateReader
@@ -158,6 +159,17 @@ class Matcher:
         self._accepted.append(token_id)
         self._verified = self._is_complete = self._mask = None
         self._barred = self._vocabulary.barred_after.get(token_id)
+
+    def forced_tokens(self) -> list[int]:
+        """Tokens that must follow, the model's own spelling of a text that every sentence goes on with.
+
+        None where several texts may follow, where the tokens hang on what comes behind them (see `tokenization`), or
+        where that is not known. They change nothing until they are accepted.
+        """
+        reader, tokenization = self._sampler.reader, self._vocabulary.tokenization
+        if self._is_finished or reader is None or tokenization is None or not reader.is_forced:
+            return []
+        return tokenization.certain_tokens(self._accepted, forced(self._states.rules(reader), reader.stacks()))
 
     def close(self) -> None:
         """Frees the native state; harmless when repeated."""

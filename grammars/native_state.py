@@ -31,6 +31,8 @@ _ACCESSORS: Final = {
     "_Z23llama_grammar_get_rulesPK13llama_grammar": _RULES,
     "_Z24llama_grammar_get_stacksP13llama_grammar": _STACKS,
 }
+_CHARACTER: Final = 3
+_GOES_ON: Final = (5, 6)  # the class has a range, or further characters
 _TOKEN: Final = 8  # the type of the element `<[id]>`
 
 
@@ -71,6 +73,20 @@ class StateReader:
     def can_go_on(self) -> bool:
         """Something other than the end may follow."""
         return any(begin != end for begin, end in self._stacks())
+
+    @property
+    def is_forced(self) -> bool:
+        """One character alone may follow. Asked after every token, so it reads the least that tells."""
+        found: set[bytes] = set()
+        for begin, end in self._stacks():
+            if begin == end:
+                return False
+            element = ctypes.string_at(_words(end - _WORD, 1)[0], _WORD + 4)
+            kind, behind = struct.unpack("I4xI", element)
+            found.add(element[:_WORD])
+            if kind != _CHARACTER or behind in _GOES_ON or len(found) > 1:
+                return False
+        return bool(found) and not self.is_mid_character
 
     def expects(self, token_id: int) -> bool:
         """A token terminal that names this id is next."""

@@ -52,6 +52,36 @@ class Rules:
             here = there
         return _MAX_RUN
 
+    def only_character(self, stacks: Iterable[Stack]) -> int | None:
+        """The one character that may follow; None where another one may, or the end, or a token terminal."""
+        found = {self._single_at(stack[-1]) if stack else None for stack in stacks}
+        return found.pop() if len(found) == 1 else None
+
+    def characters(self, stacks: Iterable[Stack]) -> Ranges | None:
+        """Which characters may follow, none where the text has to end; None where they can not be listed."""
+        found: list[tuple[int, int]] = []
+        for stack in stacks:
+            kind, ranges, _ = self._class_at(stack[-1]) if stack else (_CHAR, [], None)
+            if kind != _CHAR:
+                return None
+            found += ranges
+        return tuple(found)
+
+    def step(self, stacks: Iterable[Stack]) -> set[Stack] | None:
+        """All the stacks once each has matched a character; None where they are many."""
+        found: set[Stack] = set()
+        for stack in stacks:
+            behind, are_all = self._expanded(stack)
+            if not are_all:
+                return None
+            found |= behind
+        return found
+
+    def _single_at(self, place: Place) -> int | None:
+        kind, ranges, _ = self._class_at(place)
+        low, high = ranges[0]
+        return low if kind == _CHAR and len(ranges) == 1 and low == high else None
+
     def _covering_stacks(self, stacks: Iterable[Stack], characters: Ranges) -> set[Stack]:
         return {stack for stack in stacks if stack and self._covers(stack[-1], characters)}
 
@@ -96,6 +126,10 @@ class Rules:
 
     def _behind(self, stack: Stack) -> set[Stack]:
         """The stacks once a character was matched; some of them where they are many."""
+        return self._expanded(stack)[0]
+
+    def _expanded(self, stack: Stack) -> tuple[set[Stack], bool]:
+        """The same, and whether these are all."""
         found: set[Stack] = set()
         _, _, behind = self._class_at(stack[-1])
         todo = [stack[:-1] + self._unless_at_end(behind)]
@@ -109,7 +143,7 @@ class Rules:
             rule, index = current[-1]
             base = current[:-1] + self._unless_at_end((rule, index + 1))
             todo += [base + self._unless_at_end(start) for start in self._alternatives(self._element(current[-1])[1])]
-        return found
+        return found, not todo
 
     def _alternatives(self, rule: int) -> list[Place]:
         """Where they begin; no more than are ever followed."""

@@ -21,6 +21,7 @@ from grammars import utf8
 from grammars.errors import VocabularyInvalid
 from grammars.native import NativeVocab
 from grammars.token_table import TokenTable
+from grammars.tokenization import Tokenization
 
 if TYPE_CHECKING:  # named in signatures only; loading transformers takes seconds
     from tokenizers import Tokenizer
@@ -33,7 +34,12 @@ class Vocabulary:
     """Tokens for the matchers. Read-only and shareable; close it after the last matcher."""
 
     def __init__(
-        self, native: NativeVocab, num_logits: int, eos_ids: tuple[int, ...], special_ids: frozenset[int]
+        self,
+        native: NativeVocab,
+        num_logits: int,
+        eos_ids: tuple[int, ...],
+        special_ids: frozenset[int],
+        backend: "Tokenizer | None" = None,
     ) -> None:
         barred = special_ids | set(eos_ids)
         found = native.text_pieces().items()
@@ -47,15 +53,26 @@ class Vocabulary:
         self.barred_after = utf8.barred_after(pieces)
         """Of tokens that end inside a character, those that may not come next though llama.cpp lets them pass."""
         self.table = TokenTable(pieces, num_logits)
+        self.tokenization = None if backend is None else Tokenization.of(backend, pieces)
         self.opening_ids: NDArray[np.int32] = np.fromiter(_openings(pieces), np.int32)
 
     @classmethod
-    def open(cls, path: Path, num_logits: int, eos_ids: tuple[int, ...], special_ids: frozenset[int]) -> "Vocabulary":
-        """`num_logits` is the width of the model's output, which may exceed the tokens in the file."""
+    def open(
+        cls,
+        path: Path,
+        num_logits: int,
+        eos_ids: tuple[int, ...],
+        special_ids: frozenset[int],
+        backend: "Tokenizer | None" = None,
+    ) -> "Vocabulary":
+        """`num_logits` is the width of the model's output, which may exceed the tokens in the file.
+
+        Without the tokenizer behind it no text is spelled, so no matcher of it forces tokens.
+        """
         beyond = [i for i in eos_ids if not 0 <= i < num_logits]
         if beyond or not eos_ids:
             raise VocabularyInvalid(f"end-of-sequence ids {eos_ids} with {num_logits} logits")
-        return cls(NativeVocab(path), num_logits, eos_ids, special_ids)
+        return cls(NativeVocab(path), num_logits, eos_ids, special_ids, backend)
 
     def close(self) -> None:
         self.native.close()
@@ -70,7 +87,7 @@ def vocabulary_for(
     path = cache_dir / f"vocabulary-{hashlib.sha256(identity.encode()).hexdigest()[:32]}.gguf"
     if not path.exists():
         write_vocab_gguf(tokenizer, num_logits, path)
-    return Vocabulary.open(path, num_logits, eos_ids, frozenset(backend.get_added_tokens_decoder()))
+    return Vocabulary.open(path, num_logits, eos_ids, frozenset(backend.get_added_tokens_decoder()), backend)
 
 
 def write_vocab_gguf(tokenizer: "PreTrainedTokenizerBase", num_logits: int, path: Path) -> None:

@@ -1,7 +1,7 @@
-"""The command `hotseat`: `serve`, `generate`, `plan`, `experts`, `grammar`.
+"""The command `hotseat`: `serve`, `generate`, `plan`, `experts`, `grammar`, `keys`, `config`.
 
-Reads options, prints for people, and leaves all work to the application. An option wins over its `HOTSEAT_`
-variable.
+Reads options, prints for people, and leaves all work to the application. An option wins over the environment, and
+that over the file (`sources.py`).
 """
 
 import asyncio
@@ -16,19 +16,22 @@ from typing import Annotated, NoReturn
 
 import httpx
 import typer
-import uvicorn
 from rich.console import Console
 
 from server import log
 from server.app import create_app
+from server.config_command import config_cli
 from server.expert_commands import experts_cli
 from server.grammar_command import grammar_cli
+from server.key_commands import keys_cli
 from server.plan import plan
 from server.router_command import router_cli
 from server.schemas import Reply
+from server.security import check_bind
 from server.services import Lifecycle, Services, build_services
 from server.settings import Settings, SettingsInvalid, local_url, settings_with
 from server.terminal import KNOWN_ERRORS, print_error
+from server.transport import DrainingServer, server_config
 
 _FALLBACK_PROMPT = "Say hello."
 
@@ -36,6 +39,8 @@ SWITCH_SECONDS = 0.0005
 """How long a thread may keep the interpreter from the engine's, which asks for it after every kernel."""
 cli = typer.Typer(help="Hotseat: one resident base, many experts.", no_args_is_help=True, add_completion=False)
 cli.add_typer(experts_cli, name="experts")
+cli.add_typer(keys_cli, name="keys")
+cli.add_typer(config_cli, name="config")
 cli.add_typer(grammar_cli, name="grammar")
 cli.add_typer(router_cli, name="router")
 cli.command()(plan)
@@ -43,6 +48,7 @@ cli.command()(plan)
 
 @cli.command()
 def serve(
+    config: Annotated[Path | None, typer.Option(help="TOML file with settings; else HOTSEAT_CONFIG.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
     base: Annotated[Path | None, typer.Option(help="Directory of the base model, or its name on the hub.")] = None,
@@ -52,10 +58,16 @@ def serve(
     quantization: Annotated[str | None, typer.Option(help="auto, int8, int4, nf4, bf16 or fp32.")] = None,
     kv_dtype: Annotated[str | None, typer.Option(help="auto or int8.")] = None,
     memory: Annotated[str | None, typer.Option(help="Device memory to stay within, such as 20GiB.")] = None,
+    keys_file: Annotated[Path | None, typer.Option(help="API keys, made by `hotseat keys add`.")] = None,
+    insecure_bind: Annotated[
+        bool | None, typer.Option("--insecure-bind", help="Listen where others can reach it, without keys.")
+    ] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
+    log_format: Annotated[str | None, typer.Option(help="text or json.")] = None,
 ) -> None:
     """Start the server; says so when it is ready."""
     settings = _settings(
+        config,
         host=host,
         port=port,
         base=base,
@@ -65,10 +77,12 @@ def serve(
         quantization=quantization,
         kv_dtype=kv_dtype,
         memory=memory,
+        keys_file=keys_file,
+        insecure_bind=insecure_bind,
         log_level=log_level,
+        log_format=log_format,
     )
-    log.configure(settings.log_level)
-    listener = _listen(settings)  # a port in use is noticed before the base is loaded
+    log.configure(settings.log_level, settings.log_format)
     failures: list[BaseException] = []
 
     def fail(error: BaseException) -> None:
@@ -83,17 +97,13 @@ def serve(
         sys.setswitchinterval(SWITCH_SECONDS)
         _print_welcome(settings, services)
 
-    app = create_app(lifecycle, settings, ready, fail)
-    # h11, because its bounds on the head of a request hold; the faster parser has none.
-    config = uvicorn.Config(
-        app,
-        http="h11",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=settings.drain_seconds,
-    )
-    server = uvicorn.Server(config)
+    try:
+        check_bind(settings)
+        app = create_app(lifecycle, settings, ready, fail)
+        listener = _listen(settings)  # a port in use is noticed before the base is loaded
+    except SettingsInvalid as error:
+        _exit_with(error)
+    server = DrainingServer(server_config(app, settings), app.state.drain)
     with listener:
         server.run(sockets=[listener])
     if failures:
@@ -133,10 +143,12 @@ def generate(
 async def ask(settings: Settings, body: dict[str, object]) -> httpx.Response:
     """`POST /generate`, to the server if one listens, else to an application of our own."""
     try:
-        async with httpx.AsyncClient(base_url=local_url(settings), timeout=None) as client:
+        key = {"x-api-key": settings.api_key.get_secret_value()} if settings.api_key else None
+        async with httpx.AsyncClient(base_url=local_url(settings), timeout=None, headers=key) as client:
             return await client.post("/generate", json=body)
     except httpx.ConnectError:
         pass
+    settings = settings.model_copy(update={"keys_file": None, "allowed_hosts": ("*",)})  # nobody else can call it
     lifecycle = Lifecycle(partial(build_services, settings))
     await lifecycle.start()
     transport = httpx.ASGITransport(create_app(lifecycle, settings), raise_app_exceptions=False)
@@ -153,7 +165,8 @@ def welcome_lines(settings: Settings, services: Services) -> tuple[str, str]:
     shown = max((example for example in examples if "\n" not in example), key=len, default=_FALLBACK_PROMPT)
     body = json.dumps({"prompt": shown}, ensure_ascii=False)
     url = local_url(settings)
-    curl = f"curl -s {url}/generate -H 'content-type: application/json' -d {shlex.quote(body)}"
+    key = ' -H "x-api-key: $HOTSEAT_CLIENT__API_KEY"' if settings.keys_file else ""
+    curl = f"curl -s {url}/generate{key} -H 'content-type: application/json' -d {shlex.quote(body)}"
     return f"Hotseat is ready on {url}", curl
 
 
@@ -168,16 +181,17 @@ def _print_welcome(settings: Settings, services: Services) -> None:
 
 
 def _listen(settings: Settings) -> socket.socket:
+    """Raises SettingsInvalid."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
         return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
     except OSError as error:
-        _exit_with(SettingsInvalid(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}"))
+        raise SettingsInvalid(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}") from error
 
 
-def _settings(**options: object) -> Settings:
+def _settings(config: Path | None = None, **options: object) -> Settings:
     try:
-        return settings_with(**options)
+        return settings_with(config, **options)
     except SettingsInvalid as error:
         print_error(str(error))
         raise typer.Exit(2) from None

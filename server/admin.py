@@ -1,17 +1,15 @@
 """`/admin` and vLLM's `/v1/load_lora_adapter`: what the operator may see and do while the server runs.
 
-There is none of it without an admin key. Experts are named as the catalogue knows them: no path and no address comes
-from a client. Packages come in through the command line alone.
+There is none of it on a server without keys. Experts are named as the catalogue knows them: no path and no address
+comes from a client. Packages come in through the command line alone.
 """
 
 import asyncio
-import hmac
 from typing import Any, Literal
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
-from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response
 
 from adapters_store.installer import ANY, Installer
@@ -19,6 +17,7 @@ from engine.errors import AdapterIncompatible
 from server.expert_views import resident_data, state_data
 from server.generation import fetch
 from server.log import log_event
+from server.security import KeyFirst, may_administer
 from server.services import Lifecycle, Services
 from server.settings import Settings
 from server.wire import ExpertName
@@ -48,9 +47,9 @@ class AdminRoutes:
         self._lifecycle, self._settings = lifecycle, settings
 
     def api(self) -> APIRouter:
-        """The table of paths; empty without a key."""
-        api = APIRouter(dependencies=[Depends(self._check_key)])
-        if self._settings.admin_key is not None:
+        """The table of paths; empty without keys."""
+        api = APIRouter(route_class=KeyFirst, dependencies=[Depends(may_administer)])
+        if self._settings.admin_key is not None or self._settings.keys_file is not None:
             api.add_api_route("/admin/experts", self.experts, methods=["GET"])
             api.add_api_route("/admin/experts/{name}/{action}", self.act, methods=["POST"])
             api.add_api_route("/admin/state", self.state, methods=["GET"])
@@ -93,13 +92,6 @@ class AdminRoutes:
             told = await asyncio.to_thread(_act, services, name, action, expected)
         log_event("admin", action=action, expert=told["name"])
         return told
-
-    def _check_key(self, request: Request) -> None:
-        key = self._settings.admin_key
-        assert key is not None, "there are no routes without a key"
-        offered = request.headers.get("authorization", "")
-        if not hmac.compare_digest(offered.encode(), f"Bearer {key.get_secret_value()}".encode()):
-            raise HTTPException(401, "this needs the admin key, as a bearer token", {"www-authenticate": "Bearer"})
 
 
 async def _load(services: Services, name: str) -> dict[str, Any]:

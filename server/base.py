@@ -22,7 +22,7 @@ BASE_FILES = (
 )
 _NEED = Need(
     purpose="to load the base model from",
-    options="--revision (or HOTSEAT_REVISION)",
+    options="--revision (or HOTSEAT_MODEL__REVISION)",
     way_out="Without the hub, copy the model's files to this machine and give their directory with --base.",
 )
 

@@ -1,4 +1,4 @@
-"""The console script `hotseat`. `plan`, `experts` and `grammar` do without the server, whose import takes seconds.
+"""The console script `hotseat`. What needs no server is answered without it, whose import takes seconds.
 
 The modules are named, not imported: only the one that is needed is loaded.
 """
@@ -11,6 +11,8 @@ _WITHOUT_SERVER: Final = {
     "plan": "server.plan",
     "experts": "server.expert_commands",
     "grammar": "server.grammar_command",
+    "keys": "server.key_commands",
+    "config": "server.config_command",
 }
 
 

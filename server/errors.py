@@ -31,6 +31,7 @@ from engine.errors import (
     LogitsInvalid,
     PromptTooLong,
     SamplingInvalid,
+    ThinkingUnsupported,
     TooManyExperts,
 )
 from grammars.errors import (
@@ -43,7 +44,10 @@ from grammars.errors import (
     SchemaUnsupported,
 )
 from router.errors import RouterError
+from server.admission import KeyBusy, ServerFull
+from server.keys import KeyRefused
 from server.schemas import ErrorBody, ErrorDetail
+from server.security import ExpertForbidden, ScopeMissing
 from server.settings import ServerError
 
 RETRY_AFTER_SECONDS = 1
@@ -109,6 +113,7 @@ FAULTS: dict[type[Exception], Fault] = {
     DeadlineExceeded: Fault(504, "server_error", "deadline_exceeded"),
     PromptTooLong: Fault(400, _INVALID, "prompt_too_long", "prompt"),
     SamplingInvalid: Fault(400, _INVALID, "sampling_invalid"),
+    ThinkingUnsupported: Fault(400, _INVALID, "thinking_unsupported", "enable_thinking"),
     TooManyExperts: Fault(400, _INVALID, "too_many_experts", "experts"),
     AdapterIncompatible: Fault(400, _INVALID, "expert_incompatible", "experts"),
     EngineStopped: Fault(503, "server_error", "engine_stopped", is_temporary=True),
@@ -118,9 +123,22 @@ FAULTS: dict[type[Exception], Fault] = {
     RequestRefused: Fault(400, _INVALID, "unsupported_value"),
     ExpertRepeated: Fault(400, _INVALID, "repeated_expert", "experts"),
     NotReady: Fault(503, "server_error", "not_ready", is_temporary=True),
+    KeyRefused: Fault(401, "authentication_error", "invalid_api_key"),
+    ScopeMissing: Fault(403, "permission_error", "scope_missing"),
+    ExpertForbidden: Fault(403, "permission_error", "expert_forbidden", "experts"),
+    ServerFull: Fault(429, "rate_limit_error", "overloaded", is_temporary=True),
+    KeyBusy: Fault(429, "rate_limit_error", "key_concurrency", is_temporary=True),
+    ServerError: _OURS,
 }
 
-_HTTP_CODES = {401: "unauthorized", 404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
+_HTTP_CODES = {
+    404: "not_found",
+    405: "method_not_allowed",
+    408: "client_too_slow",
+    413: "body_too_large",
+    421: "host_not_allowed",
+    431: "headers_too_large",
+}
 
 
 def fault_of(error: Exception) -> Fault:
@@ -146,6 +164,8 @@ def error_response(error: Exception) -> Response:
         return _response(error.status_code, body, dict(error.headers or {}))
     fault = fault_of(error)
     headers = {"retry-after": str(RETRY_AFTER_SECONDS)} if fault.is_temporary else {}
+    if fault.status == 401:
+        headers["www-authenticate"] = "Bearer"
     return _response(fault.status, error_body(error), headers)
 
 
@@ -164,7 +184,8 @@ def validation_body(error: RequestValidationError) -> ErrorBody:
     # Where a field may be of several types, the complaint that got furthest is about the type that was meant.
     first = max((e for e in errors if _field(e["loc"]) == field), key=lambda e: len(e["loc"]))
     kind, message = str(first["type"]), str(first["msg"])
-    path = _path(tuple(first["loc"])[1:])
+    source, *steps = first["loc"]
+    path = str(steps[0]) if source == "header" else _path(tuple(steps))
     if kind == "json_invalid":
         return _body("the body is not valid JSON", _INVALID, None, "json_invalid")
     if not path and kind in ("missing", "model_attributes_type"):

@@ -165,11 +165,13 @@ def unpin(name: Name, experts: Experts = None, as_json: Json = False) -> None:
 
 @experts_cli.command()
 def ps(as_json: Json = False) -> None:
-    """What the running server holds in memory; needs its admin key in HOTSEAT_ADMIN_KEY."""
+    """What the running server holds in memory; needs its admin key in HOTSEAT_SECURITY__ADMIN_KEY."""
     with answering(as_json) as out:
         settings = settings_with()
         if settings.admin_key is None:
-            raise SettingsInvalid("ps asks the running server, which wants its admin key: set HOTSEAT_ADMIN_KEY")
+            raise SettingsInvalid(
+                "ps asks the running server, which wants its admin key: set HOTSEAT_SECURITY__ADMIN_KEY"
+            )
         url, key = local_url(settings), settings.admin_key.get_secret_value()
         try:
             answer = httpx.get(f"{url}/admin/state", headers={"authorization": f"Bearer {key}"}, timeout=10)

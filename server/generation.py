@@ -24,15 +24,17 @@ from adapters_store.errors import PackageInvalid
 from adapters_store.manifest import DecodingDefaults
 from adapters_store.store import AdapterStore
 from engine.errors import AdapterIncompatible
-from engine.request import ExpertUse, FinishReason, GenerationRequest, SamplingParams
+from engine.request import ExpertUse, FinishReason, GenerationRequest, SamplingParams, Thinking
 from grammars import json_schema, spec
 from router.decision import ExpertScore, RouteDecision, RouteQuery, in_eighths
+from server.bounds import check_length, permitted, within
 from server.conversation import turns
 from server.errors import ExpertRepeated
 from server.grammar_choice import asked_for, compile_grammar
+from server.keys import ANYBODY, Caller
 from server.schemas import GenerateRequest
 from server.services import Grammar, Services, TextDecoder, TokenizerDoor, TokenStream
-from server.streaming import Finish, Piece, StopStrings, Token, interleaved, read_text
+from server.streaming import Finish, Piece, StopStrings, Thought, Token, interleaved, read_text
 
 _T = TypeVar("_T")
 _SERVER_DEFAULTS = SamplingParams()
@@ -60,6 +62,8 @@ class Running:
     json_schema: str | None
     """What the answer is to satisfy, if it is to be JSON of a schema."""
     leases: ExitStack
+    can_think: bool = False
+    """Whether the model may think first."""
 
     def cancel(self) -> None:
         """Stop what the engine still does for it. Harmless when repeated."""
@@ -77,30 +81,34 @@ class Answer:
     text: str
     tokens: tuple[Token, ...]
     finish: Finish
+    thinking: str = ""
 
 
-async def begin(services: Services, body: GenerateRequest) -> Running:
-    """Steps 1 to 5. Raises what the rooms raise; nothing stays held then."""
-    try:
-        return await _begin(services, body)
-    except PackageInvalid:  # perhaps replaced after it was fetched, before the engine had its weights: then the new one
-        return await _begin(services, body)
+async def begin(services: Services, body: GenerateRequest, caller: Caller = ANYBODY) -> Running:
+    """Steps 1 to 5. Raises what the rooms raise, ExpertForbidden and DeadlineExceeded; nothing stays held then."""
+    async with within(body.timeout):
+        try:
+            return await _begin(services, body, caller)
+        except PackageInvalid:  # perhaps replaced after it was fetched, before the engine had its weights
+            return await _begin(services, body, caller)
 
 
-async def _begin(services: Services, body: GenerateRequest) -> Running:
+async def _begin(services: Services, body: GenerateRequest, caller: Caller) -> Running:
     services.engine.check_capacity()
     await services.router.refresh()
     started = time.perf_counter()
-    decision = await asyncio.to_thread(choose_experts, services, body)
+    check_length(services, body)
+    decision = permitted(await asyncio.to_thread(choose_experts, services, body, caller.experts), caller)
     route_ms = (time.perf_counter() - started) * 1e3
     with ExitStack() as leases:
         experts = await fetch_experts(services, decision, leases)
-        prompt_ids = await asyncio.to_thread(encode, services.tokenizer, body)
+        sampling = sampling_for(body, experts)
+        prompt_ids, thinking = await asyncio.to_thread(read_prompt, services, body, sampling.max_tokens)
         grammar = await compile_grammar(services, body, experts)
         request_id = f"gen-{uuid4().hex}"
-        request = GenerationRequest(
-            request_id, prompt_ids, experts, sampling_for(body, experts), salt=body.cache_salt or ""
-        )
+        left = None if body.timeout is None else round(body.timeout - (time.perf_counter() - started), 3)
+        salt = caller.id if body.cache_salt is None else f"{caller.id}\0{body.cache_salt}"
+        request = GenerationRequest(request_id, prompt_ids, experts, sampling, None, left, thinking, salt)
         rows = await submit(services, request, grammar, body)
         if services.prefetcher is not None:
             services.prefetcher.follow(decision)
@@ -114,7 +122,17 @@ async def _begin(services: Services, body: GenerateRequest) -> Running:
             tokenizer=services.tokenizer,
             json_schema=wanted.text if isinstance(wanted, spec.JsonSchema) else None,
             leases=leases.pop_all(),
+            can_think=thinking is not None,
         )
+
+
+def read_prompt(services: Services, body: GenerateRequest, max_tokens: int) -> tuple[tuple[int, ...], Thinking | None]:
+    """The prompt's ids, and how the model thinks after them. Raises ThinkingUnsupported."""
+    tokenizer, is_wanted = services.tokenizer, body.enable_thinking
+    prompt_ids = encode(tokenizer, body)
+    if body.is_raw:
+        return prompt_ids, None
+    return prompt_ids, tokenizer.thinking(prompt_ids, is_wanted, body.thinking_budget or max(1, max_tokens // 2))
 
 
 def encode(tokenizer: TokenizerDoor, body: GenerateRequest) -> tuple[int, ...]:
@@ -123,7 +141,7 @@ def encode(tokenizer: TokenizerDoor, body: GenerateRequest) -> tuple[int, ...]:
         return tuple(body.prompt)
     if body.is_raw:
         return tuple(tokenizer.encode_text(body.prompt or ""))
-    return tokenizer.encode_chat(turns(body.turns, (body.tools or ()) if body.uses_tools else ()))
+    return tokenizer.encode_chat(turns(body.turns, (body.tools or ()) if body.uses_tools else ()), body.enable_thinking)
 
 
 async def submit(
@@ -146,23 +164,27 @@ async def submit(
     return tuple(rows)
 
 
-async def answer(running: Running) -> AsyncIterator[Piece | Finish | tuple[Answer, ...]]:
+async def answer(running: Running) -> AsyncIterator[Piece | Thought | Finish | tuple[Answer, ...]]:
     """The texts piece by piece, each with its end, then all answers whole."""
     texts: list[list[str]] = [[] for _ in running.rows]
+    thoughts: list[list[str]] = [[] for _ in running.rows]
     tokens: list[list[Token]] = [[] for _ in running.rows]
     ends: list[Finish | None] = [None for _ in running.rows]
     rows = [read_text(row.tokens, row.decoder, row.stops, index) for index, row in enumerate(running.rows)]
     async for part in interleaved(rows):
-        if isinstance(part, Finish):
-            part = await _checked(running, "".join(texts[part.index]), part)
-            ends[part.index] = part
-        else:
-            texts[part.index].append(part.text)
-            tokens[part.index] += part.tokens
+        match part:
+            case Finish():
+                part = await _checked(running, "".join(texts[part.index]), part)
+                ends[part.index] = part
+            case Thought():
+                thoughts[part.index].append(part.text)
+            case Piece():
+                texts[part.index].append(part.text)
+                tokens[part.index] += part.tokens
         yield part
     yield tuple(
-        Answer("".join(text), tuple(read), end)
-        for text, read, end in zip(texts, tokens, ends, strict=True)
+        Answer("".join(text), tuple(read), end, "".join(thought))
+        for text, read, end, thought in zip(texts, tokens, ends, thoughts, strict=True)
         if end is not None
     )
 
@@ -175,10 +197,11 @@ async def _checked(running: Running, text: str, finish: Finish) -> Finish:
     return replace(finish, problems=tuple(problems))
 
 
-def choose_experts(services: Services, body: GenerateRequest) -> RouteDecision:
-    """The client's own choice, else the router's, its weights rounded so that mixtures recur."""
+def choose_experts(services: Services, body: GenerateRequest, allowed: frozenset[str] | None = None) -> RouteDecision:
+    """The client's own choice, else the router's among those allowed (None: all), its weights rounded so that
+    mixtures recur."""
     if body.experts == "auto":
-        decision = services.router.route(RouteQuery(prompt_text(services, body), body.max_experts))
+        decision = services.router.route(RouteQuery(prompt_text(services, body), body.max_experts, allowed))
         experts = tuple(replace(expert, weight=in_eighths(expert.weight)) for expert in decision.experts)
         return replace(decision, experts=experts)
     chosen = tuple(

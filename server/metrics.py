@@ -109,6 +109,7 @@ def _engine_metrics(stats: EngineStats) -> Iterable[Metric]:
     yield _counter("prompt_tokens", "Prompt tokens read, virtual ones too.", stats.prompt_tokens)
     yield _counter("prefix_hits_tokens", "Tokens found in the prefix cache, not computed.", stats.prefix_hits_tokens)
     yield _counter("generated_tokens", "Tokens generated.", stats.generated_tokens)
+    yield _counter("forced_tokens", "Tokens of these that nobody drew.", stats.forced_tokens)
     yield _counter("swaps", "Experts copied into a slot.", stats.swaps)
     yield _gauge("slots_used", "Slots that hold an expert.", stats.slots_used)
     yield _gauge("slots", "Slots there are.", stats.num_slots)

@@ -49,7 +49,7 @@ def policy_of(settings: Settings, base: str | None = None, max_rank: int | None 
     if settings.require_signature and settings.trusted_keys is None:
         raise SettingsInvalid(
             "require_signature is on and no key is trusted: name a .pub file, or a directory of them, with"
-            " HOTSEAT_TRUSTED_KEYS"
+            " HOTSEAT_STORE__TRUSTED_KEYS"
         )
     keys = frozenset[bytes]() if settings.trusted_keys is None else read_trusted_keys(settings.trusted_keys)
     return Policy(max_rank=max_rank, base=base, require_signature=settings.require_signature, trusted_keys=keys)

@@ -16,11 +16,12 @@ LOWEST_LOGPROB = -9999.0
 
 def reply_of(running: Running, answers: Sequence[Answer], has_tools: bool = False) -> Reply:
     """All that is known of the answers; the first one's text is the reply's own."""
-    told = [answer_of(running.tokenizer, answer, has_tools) for answer in answers]
+    told = [answer_of(running, answer, has_tools) for answer in answers]
     first, decision, times = told[0], running.decision, answers[0].finish.timings
     return Reply(
         id=running.id,
         text=first.text,
+        thinking=first.thinking,
         finish_reason=first.finish_reason,
         experts=[
             ExpertUsed(
@@ -52,14 +53,15 @@ def reply_of(running: Running, answers: Sequence[Answer], has_tools: bool = Fals
     )
 
 
-def answer_of(tokenizer: TokenizerDoor, answer: Answer, has_tools: bool) -> schemas.Answer:
+def answer_of(running: Running, answer: Answer, has_tools: bool) -> schemas.Answer:
     finish = answer.finish
     text, calls = read_calls(answer.text) if has_tools else (answer.text, [])
     return schemas.Answer(
         index=finish.index,
         text=text,
+        thinking=answer.thinking if running.can_think else None,
         finish_reason=finish.reason,
-        logprobs=scores_of(tokenizer, answer.tokens),
+        logprobs=scores_of(running.tokenizer, answer.tokens),
         tool_calls=calls or None,
         problems=list(finish.problems) or None,
     )
@@ -67,15 +69,17 @@ def answer_of(tokenizer: TokenizerDoor, answer: Answer, has_tools: bool) -> sche
 
 def usage_of(running: Running, answers: Sequence[Answer]) -> Usage:
     """Of all answers together; they read one prompt."""
-    return usage(running, sum(answer.finish.num_tokens for answer in answers))
+    finishes = [answer.finish for answer in answers]
+    return usage(running, sum(f.num_tokens for f in finishes), sum(f.num_thinking for f in finishes))
 
 
-def usage(running: Running, num_completion: int) -> Usage:
+def usage(running: Running, num_completion: int, num_thinking: int = 0) -> Usage:
     tokens = running.rows[0].tokens
     return Usage(
         prompt_tokens=tokens.num_prompt_tokens,
         cached_tokens=tokens.num_cached_tokens,
         completion_tokens=num_completion,
+        thinking_tokens=num_thinking,
         total_tokens=tokens.num_prompt_tokens + num_completion,
     )
 

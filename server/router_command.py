@@ -158,7 +158,7 @@ def _printer(names: list[str]) -> Callable[[int, Epoch], None]:
 
 def _settings(**options: object) -> Settings:
     try:
-        return settings_with(**options)
+        return settings_with(None, **options)
     except SettingsInvalid as fault:
         _fail(fault)
 

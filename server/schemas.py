@@ -39,6 +39,19 @@ class GenerateRequest(SamplingFields, ToolFields):
         default=None, ge=0, le=MAX_LOGPROBS, description="Tell each token's log-probability, and those of so many more."
     )
     stream: bool = False
+    timeout: float | None = Field(
+        default=None, gt=0, le=86_400, description="Seconds after which the request is ended with a 504."
+    )
+    enable_thinking: bool = Field(
+        default=False,
+        description="Let the model think before it answers. A grammar holds for the answer alone.",
+    )
+    thinking_budget: int | None = Field(
+        default=None,
+        ge=1,
+        le=131_072,
+        description="Tokens of thinking, within max_tokens, after which the answer begins. Left out: half of these.",
+    )
 
     @model_validator(mode="after")
     def _one_kind_of_text(self) -> Self:
@@ -54,6 +67,12 @@ class GenerateRequest(SamplingFields, ToolFields):
     def _one_grammar(self) -> Self:
         if self.uses_tools and self.grammar not in ("auto", None):
             raise PydanticCustomError("tools_and_grammar", "tools have a grammar of their own; send one or the other")
+        return self
+
+    @model_validator(mode="after")
+    def _budget_for_thinking(self) -> "GenerateRequest":
+        if self.thinking_budget is not None and not self.enable_thinking:
+            raise PydanticCustomError("budget_without_thinking", "thinking_budget needs enable_thinking: true")
         return self
 
     @property
@@ -100,6 +119,7 @@ class Answer(Wire):
     index: int
     text: str
     finish_reason: FinishReason
+    thinking: str | None = None
     logprobs: list[TokenLogprob] | None = None
     tool_calls: list[ToolCall] | None = None
     problems: list[str] | None = None
@@ -124,6 +144,8 @@ class Usage(Wire):
     cached_tokens: int
     """Of the prompt's, those whose keys and values were in the prefix cache."""
     completion_tokens: int
+    thinking_tokens: int = 0
+    """Of the completion's, those before the answer."""
     total_tokens: int
 
 
@@ -138,10 +160,11 @@ class Timings(Wire):
 
 
 class Reply(Wire):
-    """One answer. A stream's last event is this without the text, which has gone before."""
+    """One answer. A stream's last event is this without the texts, which have gone before."""
 
     id: str
     text: str
+    thinking: str | None = Field(default=None, description="What the model thought first; null where it could not.")
     finish_reason: FinishReason
     experts: list[ExpertUsed]
     routing: Routing
@@ -161,6 +184,7 @@ class Reply(Wire):
             Answer(
                 index=0,
                 text=self.text,
+                thinking=self.thinking,
                 finish_reason=self.finish_reason,
                 logprobs=self.logprobs,
                 tool_calls=self.tool_calls,
@@ -175,6 +199,13 @@ class TextChunk(Wire):
     text: str
     index: int | None = None
     logprobs: list[TokenLogprob] | None = None
+
+
+class ThinkingChunk(Wire):
+    """One piece of what the model thinks before it answers."""
+
+    thinking: str
+    index: int | None = None
 
 
 class ErrorDetail(Wire):

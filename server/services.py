@@ -17,7 +17,7 @@ from adapters_store.manifest import Manifest
 from adapters_store.package import HostAdapter, read_package
 from adapters_store.store import AdapterStore
 from engine.budget import Budget
-from engine.request import GenerationRequest, Timings, TokenEvent, TokenMatcher
+from engine.request import GenerationRequest, Thinking, Timings, TokenEvent, TokenMatcher
 from engine.service import Engine
 from engine.stats import EngineStats
 from engine.tokenizer import Content, Tokenizer
@@ -31,12 +31,15 @@ from server.base import BASE_FILES, resolve_base
 from server.engine_config import engine_config
 from server.errors import NotReady
 from server.live_router import LiveRouter, trained_router
+from server.log import log_event, log_fault
 from server.packages import policy_of
 from server.prefetch import Prefetcher
 from server.settings import Settings
 from server.sizes import format_size
 
-State = Literal["starting", "running", "stopped", "failed"]
+State = Literal["starting", "running", "restarting", "draining", "stopped", "failed"]
+MAX_RESTARTS = 1
+"""Of a crashed engine; what kills it twice needs a new process, or a person."""
 
 
 class TokenStream(Protocol):
@@ -63,7 +66,9 @@ class EngineDoor(Protocol):
     def max_context(self) -> int: ...
     @property
     def is_healthy(self) -> bool: ...
-    def start(self) -> None: ...
+    def start(self, on_crash: Callable[[], None]) -> None: ...
+    def restart(self) -> None: ...
+    async def warm_up(self) -> None: ...
     def stop(self) -> None: ...
     def check_capacity(self) -> None: ...
     async def submit(self, request: GenerationRequest) -> TokenStream: ...
@@ -78,10 +83,13 @@ class TextDecoder(Protocol):
 
 class TokenizerDoor(Protocol):
     def __len__(self) -> int: ...
-    def encode_chat(self, messages: Sequence[tuple[str, Content]]) -> tuple[int, ...]: ...
+    @property
+    def max_token_bytes(self) -> int: ...
+    def encode_chat(self, messages: Sequence[tuple[str, Content]], thinking: bool = False) -> tuple[int, ...]: ...
     def encode_text(self, text: str) -> list[int]: ...
     def decode(self, token_ids: Sequence[int]) -> str: ...
     def token_bytes(self, token_id: int) -> bytes: ...
+    def thinking(self, prompt_ids: Sequence[int], is_wanted: bool, budget: int) -> Thinking | None: ...
     def decoder(self) -> TextDecoder: ...
 
 
@@ -171,27 +179,68 @@ class Lifecycle:
     def __init__(self, build: Callable[[], Services]) -> None:
         self._build = build
         self._services: Services | None = None
+        self._restarting: asyncio.Task[None] | None = None
         self.state: State = "starting"
+        self.num_restarts = 0
 
     async def start(self) -> Services:
-        """Build and start the rooms without holding up the event loop."""
+        """Build, start and warm up the rooms without holding up the event loop."""
+        loop = asyncio.get_running_loop()
+
+        def crashed() -> None:
+            with suppress(RuntimeError):  # the loop is closed: nobody is left to be told
+                loop.call_soon_threadsafe(self._on_crash)
+
         try:
-            services = await asyncio.to_thread(self._build)
-            services.engine.start()
+            self._services = services = await asyncio.to_thread(self._build)
+            services.engine.start(crashed)
+            await services.engine.warm_up()
         except BaseException:
-            self.state = "failed"
+            self.state = "failed" if self.state == "starting" else self.state
             raise
-        self._services, self.state = services, "running"
+        self.state = "running" if self.state == "starting" else self.state
         return services
+
+    def drain(self) -> None:
+        """Refuse what comes from now on; what runs goes on."""
+        self.state = "draining"
 
     async def stop(self) -> None:
         """Refuse what comes now, then end the engine's thread and the process that tries grammars."""
         self.state = "stopped"
-        if self._services is not None:
-            if self._services.prefetcher is not None:
-                self._services.prefetcher.close()
-            await asyncio.to_thread(self._services.engine.stop)
-            await asyncio.to_thread(self._services.compiler.close)
+        if self._restarting is not None:
+            await asyncio.wait({self._restarting})
+        services, self._services = self._services, None
+        if services is not None:
+            if services.prefetcher is not None:
+                services.prefetcher.close()
+            await asyncio.to_thread(services.engine.stop)
+            await asyncio.to_thread(services.compiler.close)
+
+    def _on_crash(self) -> None:
+        """The engine's thread has died and has failed what ran and waited."""
+        if self.state != "running":
+            return
+        if self.num_restarts >= MAX_RESTARTS:
+            self.state = "failed"
+            return
+        self.num_restarts += 1
+        self.state = "restarting"
+        self._restarting = asyncio.create_task(self._restart())
+        self._restarting.add_done_callback(self._restarted)
+
+    async def _restart(self) -> None:
+        assert self._services is not None
+        log_event("the engine has died and is started again", restart=self.num_restarts)
+        await asyncio.to_thread(self._services.engine.restart)
+        await self._services.engine.warm_up()
+
+    def _restarted(self, restart: asyncio.Task[None]) -> None:
+        error = None if restart.cancelled() else restart.exception()
+        if error is not None:
+            log_fault("the engine could not be started again", error)
+        if self.state == "restarting":
+            self.state = "running" if error is None else "failed"
 
     @property
     def is_ready(self) -> bool:
@@ -199,8 +248,8 @@ class Lifecycle:
 
     @property
     def is_healthy(self) -> bool:
-        """False once the engine's thread has died; only a restart helps then."""
-        if self.state == "failed":
+        """False while the engine is dead: until it has been started again, or until the process is."""
+        if self.state in ("failed", "restarting"):
             return False
         return self.state != "running" or (self._services is not None and self._services.engine.is_healthy)
 

@@ -1,16 +1,17 @@
-"""What an operator may set, and the only place that reads the environment (prefix `HOTSEAT_`).
+"""What an operator may set, and the only place that reads the environment.
 
-Knows no room: `services.py` turns these values into each room's own configuration. The command line's options
-are passed in as keyword arguments and so win over the environment.
+Knows no room: `services.py` turns these values into each room's own configuration. `sources.py` says how a setting is
+written; the command line wins over the environment, that over the file, that over the defaults.
 """
 
+import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from server.sizes import parse_size
+from server.sources import Given, SourceInvalid, gathered
 
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -19,7 +20,15 @@ Quantization = Literal["auto", "int8", "int4", "nf4", "bf16", "fp32"]
 KVDtype = Literal["auto", "int8"]
 AdapterStorage = Literal["plain", "int8", "int4"]
 Size = Annotated[int, BeforeValidator(lambda size: parse_size(size) if isinstance(size, str) else size)]
+Names = Annotated[
+    tuple[str, ...],
+    BeforeValidator(
+        lambda names: tuple(filter(None, names.replace(",", " ").split())) if isinstance(names, str) else names
+    ),
+]
+"""In the environment, with commas between them."""
 LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["text", "json"]
 
 
 class ServerError(Exception):
@@ -30,13 +39,25 @@ class SettingsInvalid(ServerError):
     """The operator's settings do not fit the machine or each other."""
 
 
-class Settings(BaseSettings):
-    """Every setting with its default; `HOTSEAT_PORT=9000` sets `port`."""
+class Settings(BaseModel):
+    """Every setting with its default."""
 
-    model_config = SettingsConfigDict(env_prefix="HOTSEAT_", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     host: str = Field(default="127.0.0.1", description="Address to listen on; loopback until you decide otherwise.")
     port: int = Field(default=8000, ge=1, le=65535, description="Port to listen on.")
+    insecure_bind: bool = Field(
+        default=False, description="Listen where others can reach it although there are no API keys."
+    )
+    allowed_hosts: Names = Field(
+        default=(), description="Names that a Host header may carry; loopback's own while listening there, else any."
+    )
+    cors_origins: Names = Field(default=(), description="Origins whose web pages may call; none by default.")
+    keys_file: Path | None = Field(default=None, description="API keys (`hotseat keys add`); without it, no keys.")
+    api_key: SecretStr | None = Field(default=None, description="What `hotseat generate` sends to a server with keys.")
+    max_concurrent_per_key: int | None = Field(
+        default=None, ge=1, description="Requests of one key at one time, where the key says nothing else."
+    )
 
     base: Path = Field(
         default=_ROOT / "models" / "nano",
@@ -103,25 +124,84 @@ class Settings(BaseSettings):
         default=4 << 30, ge=0, description="Disk space under the cache directory for lowered experts; 0 keeps none."
     )
     max_body_bytes: int = Field(default=1 << 20, ge=1024, description="Longest request body; a longer one gets a 413.")
+    max_header_bytes: int = Field(
+        default=16 << 10, ge=1024, le=1 << 20, description="Longest head of a request; a longer one gets a 431."
+    )
+    client_seconds: float = Field(
+        default=30,
+        gt=0,
+        description="How long a client may take to send a head, to send a body, and to take what is sent to it.",
+    )
+    max_connections: int = Field(default=1024, ge=1, description="Open connections; one more gets a bare 503.")
     drain_seconds: int = Field(
         default=30, ge=0, le=3600, description="How long a stopping server finishes its requests."
     )
-    log_level: LogLevel = "info"
+    log_level: LogLevel = Field(default="info", description="How much is logged.")
+    log_format: LogFormat = Field(default="text", description="text for people, json for one object per line.")
+    otel: bool = Field(default=False, description="OpenTelemetry spans, sent as the OTEL_ variables say.")
 
 
-def settings_with(**options: object) -> Settings:
-    """The environment's settings, and the command line's options where they are not None.
+SECTIONS: dict[str, tuple[str, ...]] = {
+    "server": ("host", "port", "insecure_bind", "drain_seconds", "client_seconds", "max_connections"),
+    "security": (
+        "keys_file",
+        "admin_key",
+        "allowed_hosts",
+        "cors_origins",
+        "max_concurrent_per_key",
+        "max_body_bytes",
+        "max_header_bytes",
+    ),
+    "model": ("base", "revision", "device", "quantization", "kv_dtype", "memory", "threads", "cache_dir"),
+    "engine": ("slots", "max_batch", "max_context", "max_queue", "deadline_seconds"),
+    "store": (
+        "experts",
+        "host_memory_bytes",
+        "adapter_storage",
+        "lowered_cache",
+        "require_signature",
+        "trusted_keys",
+    ),
+    "router": ("router", "router_encoder", "router_parser", "tier_simple", "tier_complex"),
+    "logs": ("log_level", "log_format", "otel"),
+    "client": ("api_key",),
+}
+SECTION_OF = {name: section for section, names in SECTIONS.items() for name in names}
 
-    Raises SettingsInvalid that names each faulty field and its variable, a line each.
+
+class Loaded(NamedTuple):
+    settings: Settings
+    origins: dict[str, str]
+    """Setting -> the file, variable or option that gave it; those at their defaults are left out."""
+
+
+def loaded(config: Path | None = None, **options: object) -> Loaded:
+    """Of the file, the environment, and the options that are not None.
+
+    Raises SettingsInvalid that names each faulty setting and where it was given, a line each.
     """
-    given = {name: value for name, value in options.items() if value is not None}
     try:
-        return Settings.model_validate({**Settings().model_dump(), **given})
+        given = gathered(SECTION_OF, config, os.environ, options)
+    except SourceInvalid as error:
+        raise SettingsInvalid(str(error)) from error
+    try:
+        settings = Settings.model_validate({name: one.value for name, one in given.items()})
     except ValidationError as error:
-        faults = [(".".join(str(step) for step in fault["loc"]), fault["msg"]) for fault in error.errors()]
-        raise SettingsInvalid(
-            "\n".join(f"{name} (HOTSEAT_{name.upper()}): {message}" for name, message in faults)
-        ) from error
+        raise SettingsInvalid(_faults(error, given)) from error
+    return Loaded(settings, {name: one.origin for name, one in given.items()})
+
+
+def settings_with(config: Path | None = None, **options: object) -> Settings:
+    """`loaded`, for those whom the origins do not concern."""
+    return loaded(config, **options).settings
+
+
+def _faults(error: ValidationError, given: dict[str, Given]) -> str:
+    lines = []
+    for fault in error.errors():
+        name = str(fault["loc"][0])
+        lines.append(f"{SECTION_OF.get(name, '?')}.{name} ({given[name].origin}): {fault['msg']}")
+    return "\n".join(lines)
 
 
 def local_url(settings: Settings) -> str:

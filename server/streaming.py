@@ -7,21 +7,24 @@ early is noticed here, and the engine is told to stop.
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TypeAlias
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from engine.errors import EngineError
-from engine.request import FinishReason, Timings, TokenLogprobs
+from engine.request import FinishReason, TextPart, Timings, TokenLogprobs
 from server.services import TextDecoder, TokenStream
 
 DONE = "data: [DONE]\n\n"
 WRITE_SECONDS = 0.01
 """Between two writes of one stream. A base that is slower than this sends each token at once; of a faster one, each
 write to the socket would cost more than the token."""
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 KEEP_ALIVE_SECONDS = 15.0
 """Of silence, after which a comment tells proxies and clients that the answer is still being made."""
 
@@ -65,6 +68,30 @@ class StopStrings:
         return max(lengths, default=0)
 
 
+class Trimmed:
+    """A text without the line feeds around it, however it is split into pieces."""
+
+    def __init__(self) -> None:
+        self._held = ""
+        self._has_begun = False
+
+    def push(self, piece: str) -> str:
+        """Take the next piece, give what is certain."""
+        text = self._held + piece if self._has_begun else piece.lstrip("\n")
+        self._has_begun = self._has_begun or bool(text)
+        certain = text.rstrip("\n")
+        self._held = text[len(certain) :]
+        return certain
+
+
+@dataclass(frozen=True, slots=True)
+class Thought:
+    """A piece of what the model thinks before it answers."""
+
+    text: str
+    index: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Token:
     """A token of the answer, its log-probabilities where they were asked for."""
@@ -91,8 +118,13 @@ class Finish:
     timings: Timings
     index: int = 0
     by_stop_string: bool = False
+    num_thinking: int = 0
+    """Of the tokens, those before the answer."""
     problems: tuple[str, ...] = ()
     """What the text still lacks to be what was asked for."""
+
+
+Part: TypeAlias = Piece | Thought | Finish
 
 
 class TextReader:
@@ -102,21 +134,32 @@ class TextReader:
         self._decoder, self.stops, self._index = decoder, stops, index
         self._waiting: deque[tuple[int, Token]] = deque()  # where the token's text begins
         self._num_read = self._num_given = 0  # characters
-        self.num_tokens = 0
+        self._thoughts = Trimmed()
+        self.num_tokens = self.num_thinking = 0
 
-    def push(self, token: Token) -> Piece | None:
+    def push(self, token: Token, part: TextPart) -> Piece | Thought | None:
         self.num_tokens += 1
+        if part is not TextPart.ANSWER:
+            self.num_thinking += 1
+            is_thought = part is TextPart.THINKING
+            return self._thought(self._decoder.push(token.id) if is_thought else self._decoder.flush())
         self._waiting.append((self._num_read, token))
         return self._piece(self._read(self._decoder.push(token.id)))
 
-    def flush(self) -> Piece | None:
+    def flush(self) -> Piece | Thought | None:
         """The tokens have ended."""
+        if self.num_thinking == self.num_tokens:
+            return self._thought(self._decoder.flush())
         tail = self._read(self._decoder.flush()) + self.stops.flush()
         piece = self._piece(tail)
         if self.stops.is_hit or not self._waiting:
             return piece
         rest = tuple(token for _, token in self._waiting)  # of no text
         return Piece(piece.text if piece else "", (piece.tokens if piece else ()) + rest, self._index)
+
+    def _thought(self, text: str) -> Thought | None:
+        thought = self._thoughts.push(text)
+        return Thought(thought, self._index) if thought else None
 
     def _read(self, text: str) -> str:
         self._num_read += len(text)
@@ -134,8 +177,8 @@ class TextReader:
 
 async def read_text(
     tokens: TokenStream, decoder: TextDecoder, stops: StopStrings, index: int = 0
-) -> AsyncIterator[Piece | Finish]:
-    """Give the pieces of the text as they become certain, then its end.
+) -> AsyncIterator[Part]:
+    """Give the pieces of the texts as they become certain, then their end. Stop strings are the answer's alone.
 
     What the engine raises once a stop string is complete changes nothing: the answer was whole.
     """
@@ -144,7 +187,7 @@ async def read_text(
     try:
         async for event in tokens:
             if event.token_id is not None and is_reading:
-                if piece := reader.push(Token(event.token_id, event.logprobs)):
+                if piece := reader.push(Token(event.token_id, event.logprobs), event.part):
                     yield piece
                 if stops.is_hit:
                     is_reading = False
@@ -154,22 +197,22 @@ async def read_text(
                 if is_reading and (piece := reader.flush()):
                     yield piece
                 reason = FinishReason.STOP if stops.is_hit else event.finish
-                yield Finish(reason, reader.num_tokens, event.timings, index, stops.is_hit)
+                yield Finish(reason, reader.num_tokens, event.timings, index, stops.is_hit, reader.num_thinking)
     except EngineError:
         if is_reading:
             raise
-        yield Finish(FinishReason.STOP, reader.num_tokens, tokens.timings(), index, by_stop_string=True)
+        yield Finish(FinishReason.STOP, reader.num_tokens, tokens.timings(), index, True, reader.num_thinking)
 
 
-async def interleaved(streams: list[AsyncIterator[Piece | Finish]]) -> AsyncIterator[Piece | Finish]:
+async def interleaved(streams: list[AsyncIterator[Part]]) -> AsyncIterator[Part]:
     """Whatever any of them gives, as it comes. What one raises ends all."""
     if len(streams) == 1:
         async for part in streams[0]:
             yield part
         return
-    parts: asyncio.Queue[Piece | Finish | Exception | None] = asyncio.Queue()
+    parts: asyncio.Queue[Part | Exception | None] = asyncio.Queue()
 
-    async def pump(stream: AsyncIterator[Piece | Finish]) -> None:
+    async def pump(stream: AsyncIterator[Part]) -> None:
         try:
             async for part in stream:
                 parts.put_nowait(part)
@@ -208,9 +251,10 @@ class EventStream(Response):
         self,
         events: AsyncGenerator[str, None],
         on_close: Callable[[], None],
+        headers: Mapping[str, str] = NO_HEADERS,
     ) -> None:
         self.status_code, self.background, self.body = 200, None, b""
-        self.init_headers({"cache-control": "no-store", "x-accel-buffering": "no"})
+        self.init_headers({"cache-control": "no-store", "x-accel-buffering": "no", **headers})
         del self.headers["content-length"]
         self._events, self._on_close, self._keep_alive_seconds = events, on_close, KEEP_ALIVE_SECONDS
         self._collected: list[str] = []

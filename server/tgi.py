@@ -21,7 +21,7 @@ from server.message_fields import Open
 from server.openai.objects import dumps
 from server.schemas import GenerateRequest
 from server.services import TokenizerDoor
-from server.streaming import Finish, Piece, Token
+from server.streaming import Part, Piece, Token
 from server.wire import MAX_TOKENS, ExpertName, Wire
 
 _BASE_NAMES = ("", "__base_model__")
@@ -172,24 +172,24 @@ class TgiReply(Wire):
     details: TgiDetails | None = None
 
 
-async def generate(exchange: Exchange, body: TgiRequest, request: Request) -> TgiReply:
-    """Raises what the rooms raise."""
+async def generate(exchange: Exchange, body: TgiRequest, request: Request) -> tuple[TgiReply, dict[str, str]]:
+    """The reply and the head of its response. Raises what the rooms raise."""
     has_details = bool(body.parameters.details)
-    [running], [[answer]] = await exchange.whole(request, [body.to_generate(has_details)])
+    [running], [[answer]], headers = await exchange.whole(request, [body.to_generate(has_details)])
     tokens = [_token(running.tokenizer, token) for token in answer.tokens] if has_details else None
-    return TgiReply(
-        generated_text=_text(body, answer),
-        details=_details(running, answer, body, tokens) if has_details else None,
-    )
+    details = _details(running, answer, body, tokens) if has_details else None
+    return TgiReply(generated_text=_text(body, answer), details=details), headers
 
 
-async def stream(exchange: Exchange, body: TgiRequest) -> Response:
-    return await exchange.stream(body.to_generate(has_details=True), lambda running: _Stream(running, body))
+async def stream(exchange: Exchange, body: TgiRequest, request: Request) -> Response:
+    return await exchange.stream(request, body.to_generate(has_details=True), lambda running: _Stream(running, body))
 
 
 def error_of(error: Exception) -> tuple[int, dict[str, str]]:
     """Status and body as TGI has them."""
     fault = fault_of(error)
+    if fault.status in (401, 403):
+        return fault.status, {"error": error_body(error).error.message, "error_type": "authentication"}
     kinds = {400: (422, "validation"), 404: (422, "validation"), 429: (429, "overloaded"), 503: (503, "overloaded")}
     status, kind = kinds.get(fault.status, (424, "generation"))
     return status, {"error": error_body(error).error.message, "error_type": kind}
@@ -228,7 +228,7 @@ class _Stream:
     def opening(self) -> Iterable[str]:
         return ()
 
-    def part(self, part: Piece | Finish) -> Iterable[str]:
+    def part(self, part: Part) -> Iterable[str]:
         if isinstance(part, Piece):
             held, self._held = self._held, part
             if held is not None:

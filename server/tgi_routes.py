@@ -5,19 +5,19 @@ from typing import Any, Final
 
 from fastapi import APIRouter, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
 from starlette.responses import JSONResponse, Response
 
 from server.errors import RETRY_AFTER_SECONDS, validation_body
 from server.exchange import Exchange
 from server.log import log_fault
+from server.security import KeyFirst
 from server.tgi import TgiReply, TgiRequest, error_of, generate, stream
 
 TAG: Final = "in TGI's form"
 """Of this form, where a body may have several."""
 
 
-class TgiRoute(APIRoute):
+class TgiRoute(KeyFirst):
     """Every fault of this route has TGI's shape."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -50,15 +50,16 @@ class EitherRoute(TgiRoute):
 
 
 def api(exchange: Exchange) -> APIRouter:
-    async def generate_stream(body: TgiRequest) -> Response:
+    async def generate_stream(body: TgiRequest, request: Request) -> Response:
         """An event for each token, in TGI's form."""
-        return await stream(exchange, body)
+        return await stream(exchange, body, request)
 
     async def root(body: TgiRequest, request: Request) -> Response:
         """Where Hugging Face's client posts: a list of one answer, or a stream."""
         if body.stream:
-            return await stream(exchange, body)
-        return JSONResponse([(await generate(exchange, body, request)).model_dump(exclude_none=True)])
+            return await stream(exchange, body, request)
+        reply, headers = await generate(exchange, body, request)
+        return JSONResponse([reply.model_dump(exclude_none=True)], headers=headers)
 
     routes = APIRouter(route_class=TgiRoute)
     routes.add_api_route("/generate_stream", generate_stream, methods=["POST"])
@@ -70,8 +71,9 @@ async def respond(exchange: Exchange, body: TgiRequest, request: Request) -> Res
     """To a body of this form on `/generate`."""
     try:
         if body.stream:
-            return await stream(exchange, body)
-        return JSONResponse((await generate(exchange, body, request)).model_dump(exclude_none=True))
+            return await stream(exchange, body, request)
+        reply, headers = await generate(exchange, body, request)
+        return JSONResponse(reply.model_dump(exclude_none=True), headers=headers)
     except Exception as error:
         status, told = error_of(error)
         if status == 424:

@@ -28,7 +28,7 @@ class OpenRequest:
             "raw_path": self._path.encode(),
             "query_string": b"",
             "root_path": "",
-            "headers": [(b"content-type", b"application/json"), (b"host", b"test")],
+            "headers": [(b"content-type", b"application/json"), (b"host", b"localhost")],
             "server": ("test", 80),
             "client": ("test", 1),
         }

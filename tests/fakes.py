@@ -24,13 +24,14 @@ from adapters_store.manifest import (
 )
 from adapters_store.package import HostAdapter, write_package
 from adapters_store.store import AdapterStore
-from engine.errors import EngineOverloaded, EngineStopped, PromptTooLong
-from engine.request import FinishReason, GenerationRequest, Timings, TokenEvent, TokenLogprobs
+from engine.errors import EngineOverloaded, EngineStopped, PromptTooLong, ThinkingUnsupported
+from engine.request import FinishReason, GenerationRequest, TextPart, Thinking, Timings, TokenEvent, TokenLogprobs
 from engine.stats import EngineStats
+from engine.thinking import ThinkingGate
 from engine.tier_stats import Histogram, TierStats
 from engine.tokenizer import Content, Markup
 from server.live_router import LiveRouter
-from server.services import Services
+from server.services import Services, TokenizerDoor
 
 FINGERPRINT = "sha256:" + "0" * 64
 OTHER_FINGERPRINT = "sha256:" + "f" * 64
@@ -46,11 +47,14 @@ def echo(prompt: str, experts: tuple[str, ...]) -> str:
 class ByteTokenizer:
     """A token is a byte of UTF-8. A conversation is its contents, one per line."""
 
+    max_token_bytes = 1
+    can_think = True
+
     def __len__(self) -> int:
         return 256
 
-    def encode_chat(self, messages: Sequence[tuple[str, Content]]) -> tuple[int, ...]:
-        return tuple("\n".join(_plain(content) for _, content in messages).encode())
+    def encode_chat(self, messages: Sequence[tuple[str, Content]], thinking: bool = False) -> tuple[int, ...]:
+        return tuple(("\n".join(_plain(content) for _, content in messages) + "<" * thinking).encode())
 
     def encode_text(self, text: str) -> list[int]:
         return list(text.encode())
@@ -60,6 +64,14 @@ class ByteTokenizer:
 
     def token_bytes(self, token_id: int) -> bytes:
         return bytes([token_id])
+
+    def thinking(self, prompt_ids: Sequence[int], is_wanted: bool, budget: int) -> Thinking | None:
+        """Angle brackets open and close it; the template opens it where it is wanted."""
+        if not is_wanted:
+            return None
+        if not self.can_think:
+            raise ThinkingUnsupported("this base can not think")
+        return Thinking(ord("<"), ord(">"), (), (), budget, is_open=prompt_ids[-1] == ord("<"))
 
     def decoder(self) -> "ByteDecoder":
         return ByteDecoder()
@@ -102,6 +114,9 @@ class FakeMatcher:
 
     def mask(self) -> NDArray[np.bool_]:
         return np.ones(256, np.bool_)
+
+    def forced_tokens(self) -> Sequence[int]:
+        return ()
 
     def accept(self, token_id: int) -> None:
         assert self.allows(token_id)
@@ -150,12 +165,14 @@ class FakeGeneration:
     def __init__(self, engine: "FakeEngine", request: GenerationRequest, token_ids: bytes) -> None:
         self._engine = engine
         self._request = request
+        self._gate = ThinkingGate(request.thinking, None) if request.thinking else None
         self._token_ids = token_ids[: request.sampling.max_tokens]
         self._reason = FinishReason.STOP if len(token_ids) == len(self._token_ids) else FinishReason.LENGTH
         self._cancelled = asyncio.Event()
         self.num_prompt_tokens, self.num_cached_tokens = len(request.prompt_ids), 0
         self.is_cancelled = False
         self.num_given = 0
+        self.error: Exception | None = None
 
     def timings(self) -> Timings:
         return self._engine.timings_of(self._request)
@@ -172,7 +189,10 @@ class FakeGeneration:
                 if self._cancelled.is_set():
                     break
                 self.num_given += 1
-                yield TokenEvent(token_id, self._scores(token_id))
+                for taken, part in (
+                    self._gate.take(token_id, False, None) if self._gate else ((token_id, TextPart.ANSWER),)
+                ):
+                    yield TokenEvent(taken, self._scores(taken), part)
             reason = FinishReason.CANCELLED if self._cancelled.is_set() else self._reason
             yield TokenEvent(finish=reason, timings=self._engine.timings_of(self._request))
         finally:
@@ -187,15 +207,15 @@ class FakeGeneration:
 
     async def _step(self) -> None:
         """Until the engine lets the next token go, or this request is cancelled."""
-        if self._engine.error is not None:
-            raise self._engine.error
+        if error := self.error or self._engine.error:
+            raise error
         await asyncio.sleep(0)
         waits = {asyncio.ensure_future(event.wait()) for event in (self._engine.flowing, self._cancelled)}
         _, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for wait in pending:
             wait.cancel()
-        if self._engine.error is not None:
-            raise self._engine.error
+        if error := self.error or self._engine.error:
+            raise error
 
 
 class FakeEngine:
@@ -218,6 +238,8 @@ class FakeEngine:
         self.wishes: list[str] = []
         self.num_running = 0
         self.num_queued = 0
+        self.num_restarts = 0
+        self.num_warm_ups = 0
         self.error: Exception | None = None
         self._is_running = False
 
@@ -225,8 +247,18 @@ class FakeEngine:
     def is_healthy(self) -> bool:
         return self._is_running and self.error is None
 
-    def start(self) -> None:
+    def start(self, on_crash: Callable[[], None] = lambda: None) -> None:
         self._is_running = True
+        self._on_crash = on_crash
+
+    def restart(self) -> None:
+        self.num_restarts += 1
+        self.error = None
+
+    async def warm_up(self) -> None:
+        self.num_warm_ups += 1
+        if self.error is not None:
+            raise self.error
 
     def stop(self) -> None:
         self._is_running = False
@@ -234,7 +266,14 @@ class FakeEngine:
     def die(self) -> None:
         """What a crash of the engine's thread looks like from outside."""
         self.error = EngineStopped("the engine's thread has died")
+        for generation in self.generations:
+            generation.error = self.error
         self.flowing.set()
+
+    def crash(self) -> None:
+        """`die`, and the word to whoever would start it again."""
+        self.die()
+        self._on_crash()
 
     def check_capacity(self) -> None:
         if self.num_queued >= self.max_queue:
@@ -248,7 +287,8 @@ class FakeEngine:
         if len(request.prompt_ids) > self.max_prompt:
             raise PromptTooLong(len(request.prompt_ids), self.max_prompt)
         names = tuple(use.adapter.manifest.name for use in request.experts)
-        answer = self.rule(bytes(request.prompt_ids).decode(), names).encode()
+        prompt = bytes(request.prompt_ids).decode() if max(request.prompt_ids) < 256 else ""
+        answer = self.rule(prompt, names).encode()
         generation = FakeGeneration(self, request, answer)
         self.requests.append(request)
         self.generations.append(generation)
@@ -324,9 +364,10 @@ def write_expert(
     return write_package(root / name, manifest, files)
 
 
-def make_services(root: Path, engine: FakeEngine | None = None) -> Services:
+def make_services(root: Path, engine: FakeEngine | None = None, tokenizer: TokenizerDoor | None = None) -> Services:
     """A server's rooms over the experts in `root`: the store and the router are the real ones."""
     root.mkdir(exist_ok=True)
     store = AdapterStore(root, 1 << 20)
     engine = engine or FakeEngine()
-    return Services("tiny", engine, ByteTokenizer(), store, LiveRouter(store, engine.fingerprint), FakeCompiler())
+    router = LiveRouter(store, engine.fingerprint)
+    return Services("tiny", engine, tokenizer or ByteTokenizer(), store, router, FakeCompiler())

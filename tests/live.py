@@ -10,6 +10,7 @@ import uvicorn
 from server.app import create_app
 from server.services import Lifecycle, Services
 from server.settings import Settings
+from server.transport import server_config
 
 
 @contextmanager
@@ -17,8 +18,9 @@ def live_server(services: Services, settings: Settings | None = None) -> Iterato
     """Gives the port, once the rooms run."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         is_ready = threading.Event()
-        app = create_app(Lifecycle(lambda: services), settings or Settings(), on_ready=lambda _: is_ready.set())
-        server = uvicorn.Server(uvicorn.Config(app, http="h11", log_config=None, timeout_graceful_shutdown=5))
+        settings = settings or Settings(drain_seconds=5)
+        app = create_app(Lifecycle(lambda: services), settings, on_ready=lambda _: is_ready.set())
+        server = uvicorn.Server(server_config(app, settings))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:

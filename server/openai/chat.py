@@ -30,9 +30,13 @@ class ChatRequest(OpenAIFields, ToolFields):
     top_logprobs: int | None = Field(default=None, ge=0, le=MAX_LOGPROBS)
     echo: Literal[False] | None = None
     chat_template_kwargs: TemplateFields | None = None
+    thinking_budget: int | None = Field(default=None, ge=1, le=MAX_TOKENS, description="Tokens of thinking.")
 
     @model_validator(mode="after")
     def _fits_together(self) -> "ChatRequest":
+        template = self.chat_template_kwargs
+        if self.thinking_budget is not None and not (template and template.enable_thinking):
+            raise PydanticCustomError("budget_without_thinking", "thinking_budget goes with enable_thinking")
         if self.top_logprobs and not self.logprobs:
             raise PydanticCustomError("top_logprobs_unused", 'top_logprobs goes with "logprobs": true')
         if self.uses_tools and self.grammar_wish() not in ("auto", None):
@@ -49,6 +53,7 @@ class ChatRequest(OpenAIFields, ToolFields):
         return "tool_calls" if is_choice else reason
 
     def to_generate(self, base: str) -> GenerateRequest:
+        template = self.chat_template_kwargs
         return self.request(
             base,
             "auto" if self.uses_tools else self.grammar_wish(),
@@ -57,6 +62,8 @@ class ChatRequest(OpenAIFields, ToolFields):
             tool_choice=self.tool_choice,
             parallel_tool_calls=self.parallel_tool_calls,
             max_tokens=self.max_completion_tokens or self.max_tokens,
+            enable_thinking=bool(template and template.enable_thinking),
+            thinking_budget=self.thinking_budget,
             logprobs=(self.top_logprobs or 0) if self.logprobs else None,
         )
 
@@ -87,24 +94,30 @@ async def complete_chat(exchange: Exchange, body: ChatRequest, request: Request)
     with naming(body.model):
         if body.stream:
             return await exchange.stream(
-                asked, lambda running: ChatStream(running, head(services, running, body.model, "chatcmpl"), body)
+                request,
+                asked,
+                lambda running: ChatStream(running, head(services, running, body.model, "chatcmpl"), body),
             )
-        [running], [answers] = await exchange.whole(request, [asked])
+        [running], [answers], headers = await exchange.whole(request, [asked])
     reply = reply_of(running, answers, asked.uses_tools)
     completion = ChatCompletion(
         **head(services, running, body.model, "chatcmpl").of("chat.completion"),  # type: ignore[arg-type]
         choices=[_choice(answer, body) for answer in reply.each],
-        usage=usage_object([running], reply.usage.completion_tokens),
+        usage=usage_object([running], reply.usage.completion_tokens, reply.usage.thinking_tokens),
         hotseat=Extension(experts=reply.experts, routing=reply.routing),
     )
-    return Response(completion.model_dump_json(), media_type="application/json")
+    return Response(completion.model_dump_json(), headers=headers, media_type="application/json")
 
 
 def _choice(answer: schemas.Answer, body: ChatRequest) -> ChatChoice:
     calls = answer.tool_calls
     return ChatChoice(
         index=answer.index,
-        message=ReplyMessage(content=None if calls and not answer.text else answer.text, tool_calls=calls),
+        message=ReplyMessage(
+            content=None if calls and not answer.text else answer.text,
+            reasoning_content=answer.thinking,
+            tool_calls=calls,
+        ),
         logprobs=None if answer.logprobs is None else ChoiceLogprobs(content=answer.logprobs),
         finish_reason=body.told_reason(REASONS[answer.finish_reason], bool(calls)),
         problems=answer.problems,

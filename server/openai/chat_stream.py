@@ -9,7 +9,8 @@ from server.generation import Running
 from server.openai.objects import REASONS, Head, dumps, usage_object
 from server.replies import scores_of
 from server.schemas import TokenLogprob
-from server.streaming import DONE, Finish, Piece, event_of
+from server.streaming import DONE, Finish, Thought, event_of
+from server.streaming import Part as TextPart
 from server.tool_reader import CallArguments, CallStart, Part, ToolReader
 
 
@@ -37,9 +38,12 @@ class ChatStream:
         for index in range(len(self._running.rows)):
             yield self._chunk(index, {"role": "assistant", "content": ""})
 
-    def part(self, part: Piece | Finish) -> Iterable[str]:
+    def part(self, part: TextPart) -> Iterable[str]:
         if isinstance(part, Finish):
             yield from self._finish(part)
+            return
+        if isinstance(part, Thought):
+            yield self._chunk(part.index, {"reasoning_content": part.text})
             return
         self._counts[part.index] += len(part.tokens)
         self._scores[part.index] += scores_of(self._running.tokenizer, part.tokens) or ()
@@ -51,7 +55,8 @@ class ChatStream:
 
     def closing(self, answers: Answers) -> Sequence[str]:
         num_tokens = sum(answer.finish.num_tokens for answer in answers)
-        usage = dumps(usage_object([self._running], num_tokens).model_dump())
+        num_thinking = sum(answer.finish.num_thinking for answer in answers)
+        usage = dumps(usage_object([self._running], num_tokens, num_thinking).model_dump())
         counted = [event_of(f'{self._prefix}[],"usage":{usage}}}')] if self._asked.has_usage_chunk else []
         return (*counted, DONE)
 

@@ -17,7 +17,7 @@ from server.openai.naming import naming
 from server.openai.objects import REASONS, Extension, Head, OpenAIUsage, dumps, head, usage_object
 from server.replies import reply_of, scores_of
 from server.schemas import GenerateRequest, Reply, TokenLogprob
-from server.streaming import DONE, Finish, Piece, event_of
+from server.streaming import DONE, Finish, Part, Thought, event_of
 from server.wire import MAX_ANSWERS, MAX_LOGPROBS, TokenId, Wire
 
 Text = Annotated[str, Field(min_length=1)]
@@ -98,10 +98,11 @@ async def complete(exchange: Exchange, body: CompletionRequest, request: Request
     with naming(body.model):
         if body.stream:
             return await exchange.stream(
+                request,
                 asked[0],
                 lambda running: _Stream(running, head(services, running, body.model, "cmpl"), body, echoes[0]),
             )
-        running, answers = await exchange.whole(request, asked)
+        running, answers, headers = await exchange.whole(request, asked)
     replies = [reply_of(each, read) for each, read in zip(running, answers, strict=True)]
     completion = Completion(
         **head(services, running[0], body.model, "cmpl").of("text_completion"),  # type: ignore[arg-type]
@@ -109,7 +110,7 @@ async def complete(exchange: Exchange, body: CompletionRequest, request: Request
         usage=usage_object(running, sum(reply.usage.completion_tokens for reply in replies)),
         hotseat=Extension(experts=replies[0].experts, routing=replies[0].routing),
     )
-    return Response(completion.model_dump_json(), media_type="application/json")
+    return Response(completion.model_dump_json(), headers=headers, media_type="application/json")
 
 
 def _echo(decode: Callable[[Sequence[int]], str], prompt: str | list[int]) -> str:
@@ -162,12 +163,14 @@ class _Stream:
             for index in range(len(self._running.rows)):
                 yield self._chunk(index, self._echo, None, None)
 
-    def part(self, part: Piece | Finish) -> Iterable[str]:
+    def part(self, part: Part) -> Iterable[str]:
         index = part.index
         if isinstance(part, Finish):
             self._counts[index] = part.num_tokens
             yield self._chunk(index, "", None, REASONS[part.reason], part.problems)
             return
+        if isinstance(part, Thought):
+            return  # a raw prompt is not thought about
         self._counts[index] += len(part.tokens)
         scores = scores_of(self._running.tokenizer, part.tokens)
         yield self._chunk(index, part.text, _logprobs(scores, self._offsets[index]), None)

@@ -55,12 +55,6 @@ class TemplateFields(BaseModel):
 
     enable_thinking: bool | None = None
 
-    @model_validator(mode="after")
-    def _without_thinking(self) -> Self:
-        if self.enable_thinking:
-            raise PydanticCustomError("thinking_unsupported", "this server answers without thinking")
-        return self
-
 
 class OpenAIFields(SamplingFields, GrammarFields):
     """To be inherited. `model`, and what Hotseat adds."""

@@ -41,6 +41,8 @@ class ChoiceLogprobs(Wire):
 class ReplyMessage(Wire):
     role: str = "assistant"
     content: str | None
+    reasoning_content: str | None = None
+    """What the model thought first."""
     refusal: None = None
     tool_calls: list[ToolCall] | None = None
 
@@ -80,7 +82,7 @@ def head(services: Services, running: Running, model: str, prefix: str) -> Head:
     return Head(f"{prefix}-{running.id.rpartition('-')[2]}", int(time.time()), model, f"fp_{digest}")
 
 
-def usage_object(running: Sequence[Running], num_completion: int) -> OpenAIUsage:
+def usage_object(running: Sequence[Running], num_completion: int, num_thinking: int = 0) -> OpenAIUsage:
     """Of one request, which may have had several prompts."""
     told = [usage(each, 0) for each in running]
     num_prompt = sum(each.prompt_tokens for each in told)
@@ -89,7 +91,7 @@ def usage_object(running: Sequence[Running], num_completion: int) -> OpenAIUsage
         completion_tokens=num_completion,
         total_tokens=num_prompt + num_completion,
         prompt_tokens_details=PromptDetails(cached_tokens=sum(each.cached_tokens for each in told)),
-        completion_tokens_details=CompletionDetails(),
+        completion_tokens_details=CompletionDetails(reasoning_tokens=num_thinking),
     )
 
 

@@ -9,7 +9,8 @@ from server.errors import error_body
 from server.exchange import Answers
 from server.generation import Running
 from server.openai.objects import OpenAIUsage, dumps, usage_object
-from server.streaming import Finish, Piece, event_of
+from server.streaming import Part as TextPart
+from server.streaming import Piece, Thought, event_of
 from server.tool_reader import CallArguments, CallStart, Part, ToolReader
 
 Object = dict[str, Any]
@@ -79,11 +80,13 @@ class ResponseStream:
         yield self._event("response.created", response=begun)
         yield self._event("response.in_progress", response=begun)
 
-    def part(self, part: Piece | Finish) -> Iterable[str]:
+    def part(self, part: TextPart) -> Iterable[str]:
         if isinstance(part, Piece):
             for each in self._reader.push(part.text) if self._reader else [part.text]:
                 yield from self._grow(each)
             return
+        if isinstance(part, Thought):
+            return  # this form has no place for it without a state
         for each in self._reader.flush() if self._reader else []:
             yield from self._grow(each)
         if self._open is None and not self._done:

@@ -161,8 +161,10 @@ async def respond(exchange: Exchange, body: ResponseRequest, request: Request) -
     asked = body.to_generate(services.base_name)
     with naming(body.model):
         if body.stream:
-            return await exchange.stream(asked, lambda running: ResponseStream(running, body.model, asked.uses_tools))
-        [running], [answers] = await exchange.whole(request, [asked])
+            return await exchange.stream(
+                request, asked, lambda running: ResponseStream(running, body.model, asked.uses_tools)
+            )
+        [running], [answers], headers = await exchange.whole(request, [asked])
     reply = reply_of(running, answers, asked.uses_tools)
     calls = [
         call_item(call.id, call.function.name, call.function.arguments, "completed") for call in reply.tool_calls or ()
@@ -171,4 +173,4 @@ async def respond(exchange: Exchange, body: ResponseRequest, request: Request) -
     usage = usage_object([running], reply.usage.completion_tokens)
     is_cut = reply.finish_reason is FinishReason.LENGTH
     told = response_object(running.id, body.model, [*text, *calls], usage, "incomplete" if is_cut else "completed")
-    return Response(dumps(told), media_type="application/json")
+    return Response(dumps(told), headers=headers, media_type="application/json")

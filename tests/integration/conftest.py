@@ -54,7 +54,7 @@ def open_server(grammar_cache: Path) -> OpenServer:
         await lifecycle.start()
         transport = httpx.ASGITransport(create_app(lifecycle, chosen))
         try:
-            async with httpx.AsyncClient(transport=transport, base_url="http://test", timeout=60) as http:
+            async with httpx.AsyncClient(transport=transport, base_url="http://localhost", timeout=60) as http:
                 yield Client(http)
         finally:
             await lifecycle.stop()

@@ -37,7 +37,11 @@ async def ask(
 ) -> Answer:
     params = SamplingParams(**{"max_tokens": 12, **sampling})  # type: ignore[arg-type]
     uses = tuple(ExpertUse(reference.adapter, weight) for reference, weight in experts)
-    generation = await engine.submit(GenerationRequest("test", tuple(ids), uses, params, matcher, salt=salt))
+    return await answer_to(engine, GenerationRequest("test", tuple(ids), uses, params, matcher, salt=salt))
+
+
+async def answer_to(engine: Engine, request: GenerationRequest) -> Answer:
+    generation = await engine.submit(request)
     found: list[int] = []
     logprobs: list[TokenLogprobs] = []
     finish, timings = None, None

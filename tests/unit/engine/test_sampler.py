@@ -42,6 +42,9 @@ class AllowedSet:
         self.masks += 1
         return np.array([token in self.allowed for token in range(self.size)])
 
+    def forced_tokens(self) -> list[int]:
+        return []
+
     def accept(self, token_id: int) -> None:
         assert self.allows(token_id)
 

@@ -9,7 +9,9 @@ from collections import Counter
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from engine.config import EngineConfig
 from engine.kv_blocks import BlockPool
@@ -36,6 +38,37 @@ MAX_BACKLOG = 24
 MAX_OVERTAKES = 6
 MAX_STEPS = 500
 """In which a sequence has to end: a backlog of 24 by at most 48 steps each, about four at a time, some of it twice."""
+
+
+class Babbler:
+    """A grammar that allows everything and forces a few tokens now and then."""
+
+    is_complete = must_stop = False
+
+    def __init__(self, draw: random.Random) -> None:
+        self.random, self.is_closed = draw, False
+
+    def allows(self, token_id: int) -> bool:
+        return token_id != EOS
+
+    def allows_each(self, token_ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+        allowed: NDArray[np.bool_] = token_ids != EOS
+        return allowed
+
+    def hot_mask(self) -> NDArray[np.bool_] | None:
+        return None
+
+    def mask(self) -> NDArray[np.bool_]:
+        return self.allows_each(np.arange(VOCAB))
+
+    def forced_tokens(self) -> list[int]:
+        return [self.random.randrange(2, 6) for _ in range(self.random.choice([0, 0, 1, 3, 9]))]
+
+    def accept(self, token_id: int) -> None:
+        assert self.allows(token_id) and not self.is_closed
+
+    def close(self) -> None:
+        self.is_closed = True
 
 
 class World:
@@ -69,7 +102,7 @@ class World:
             prompt,
             parts,
             SamplingParams(max_tokens=draw.randint(1, 30)),
-            None,
+            draw.choice([None, None, Babbler(draw)]),
             CONFIG.max_context,
             salt,
             deadline_s=draw.choice([None, None, None, draw.randint(0, 80)]),

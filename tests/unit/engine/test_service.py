@@ -46,6 +46,9 @@ class EverythingBut(AllowedSet):
         super().__init__(*(set(range(VOCAB)) - {refused}), size=VOCAB)
         self.closed = 0
 
+    def forced_tokens(self) -> list[int]:
+        return []
+
     def close(self) -> None:
         self.closed += 1
 

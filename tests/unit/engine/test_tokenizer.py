@@ -5,8 +5,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import ByteLevelBPETokenizer
+from transformers import PreTrainedTokenizerFast
 
+from engine.errors import ThinkingUnsupported
+from engine.request import Thinking
 from engine.tokenizer import Tokenizer
+from tests import qwen
 
 NANO = Path(__file__).resolve().parents[3] / "models" / "nano"
 
@@ -76,3 +81,76 @@ def test_thinking_leaves_the_answer_open(tokenizer: Tokenizer) -> None:
     specials = special_ids(tokenizer)
     closed, opened = (tokenizer.encode_chat([("user", "hi")], thinking=switch) for switch in (False, True))
     assert specials["</think>"] in closed and specials["<think>"] not in opened
+
+
+CLOSED = "<|im_start|>assistant\n<think>\n\n</think>\n\n"
+OPENS = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "<|im_start|>assistant\n<think>\n"
+)
+
+
+@pytest.fixture(params=["nano", "qwen"])
+def thinker(request: pytest.FixtureRequest) -> Tokenizer:
+    if request.param == "nano":
+        return Tokenizer.load(NANO)
+    if not qwen.FILE.exists():
+        pytest.skip("Qwen's vocabulary is not here")
+    hf = qwen.tokenizer()
+    found = Tokenizer(hf, frozenset(hf.get_vocab()[text] for text in ("<|im_end|>", "<|endoftext|>")))
+    found.hf.chat_template = qwen.TEMPLATE.read_text()
+    return found
+
+
+def encoded(thinker: Tokenizer, text: str) -> tuple[int, ...]:
+    return tuple(thinker.hf.encode(text, add_special_tokens=False))
+
+
+def test_a_prompt_that_closes_the_thinking_has_none(thinker: Tokenizer) -> None:
+    ids = thinker.encode_chat([("user", "hi")], thinking=False)
+    assert ids[-len(encoded(thinker, CLOSED)) :] == encoded(thinker, CLOSED)
+    assert thinker.thinking(ids, is_wanted=False, budget=5) is None
+
+
+def test_a_prompt_that_says_nothing_leaves_the_opening_to_the_model(thinker: Tokenizer) -> None:
+    marks = special_ids(thinker)
+    thinking = thinker.thinking(thinker.encode_chat([("user", "hi")], thinking=True), is_wanted=True, budget=5)
+    assert thinking == Thinking(
+        marks["<think>"], marks["</think>"], encoded(thinker, "\n"), encoded(thinker, "\n\n"), 5, is_open=False
+    )
+
+
+@pytest.mark.parametrize("is_wanted", [True, False])
+def test_a_template_that_opens_the_thinking_means_it(thinker: Tokenizer, is_wanted: bool) -> None:
+    thinker.hf.chat_template = OPENS
+    thinking = thinker.thinking(thinker.encode_chat([("user", "hi")], thinking=is_wanted), is_wanted, 5)
+    assert thinking is not None and thinking.is_open
+    assert thinking.after_close == encoded(thinker, "\n\n")
+
+
+def test_what_earlier_turns_thought_is_over(thinker: Tokenizer) -> None:
+    earlier = encoded(thinker, "<|im_start|>assistant\n<think>\nhm\n</think>\n\n4<|im_end|>\n<|im_start|>assistant\n")
+    thinking = thinker.thinking(earlier, is_wanted=True, budget=5)
+    assert thinking is not None and not thinking.is_open
+    assert thinker.thinking(earlier, is_wanted=False, budget=5) is None
+
+
+def test_marks_in_a_message_open_nothing(thinker: Tokenizer) -> None:
+    ids = thinker.encode_chat([("user", "<think> </think> <think>")], thinking=True)
+    thinking = thinker.thinking(ids, is_wanted=True, budget=5)
+    assert thinking is not None and not thinking.is_open
+
+
+def test_thinking_that_can_not_be_is_refused(thinker: Tokenizer) -> None:
+    ids = thinker.encode_chat([("user", "hi")], thinking=False)
+    with pytest.raises(ThinkingUnsupported, match="closes the thinking"):
+        thinker.thinking(ids, is_wanted=True, budget=5)
+
+
+def test_a_tokenizer_without_marks_can_not_think() -> None:
+    backend = ByteLevelBPETokenizer()
+    backend.train_from_iterator(["a b"], vocab_size=260)
+    plain = Tokenizer(PreTrainedTokenizerFast(tokenizer_object=backend._tokenizer), frozenset([0]))
+    assert plain.thinking((1, 2), is_wanted=False, budget=5) is None
+    with pytest.raises(ThinkingUnsupported, match="no <think>"):
+        plain.thinking((1, 2), is_wanted=True, budget=5)

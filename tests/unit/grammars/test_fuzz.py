@@ -91,9 +91,9 @@ def tried(trial: Trial, text: str) -> str:
 
 
 def test_thousands_of_mutated_grammars_are_treated_as_llama_cpp_treats_them(vocabulary: Vocabulary) -> None:
-    counts = fuzz(vocabulary, seed=1, count=3_000, trial_every=5)
-    assert counts["good"] > 50
-    assert counts["admitted"] > 200
+    counts = fuzz(vocabulary, seed=1, count=1_500, trial_every=4)
+    assert counts["good"] > 30
+    assert counts["admitted"] > 100
     assert counts["refused as syntax"] > 200
     assert counts["refused for its meaning"] > 200
 

@@ -64,7 +64,7 @@ def test_every_text_of_the_grammar_is_an_instance(
     assert validate(text, schema) == []
 
 
-@settings(QUIET, max_examples=80)
+@settings(QUIET, max_examples=30)
 @given(schemas(), st.lists(values, min_size=1, max_size=20))
 def test_a_schema_refused_for_having_no_value_has_none(schema: object, candidates: list[object]) -> None:
     try:

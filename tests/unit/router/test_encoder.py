@@ -51,7 +51,7 @@ def test_a_long_text_costs_no_more_than_its_two_ends() -> None:
 
 def test_sentence_transformers_gives_the_same_vectors(encoder: EmbeddedEncoder) -> None:
     library = pytest.importorskip("sentence_transformers")
-    model = library.SentenceTransformer(str(EMBEDDED), device="cpu")
+    model = library.SentenceTransformer(str(EMBEDDED), device="cpu", trust_remote_code=True)
     theirs = model.encode(TEXTS[:-1], show_progress_bar=False)
     assert np.allclose(theirs, encoder.encode(TEXTS[:-1]), atol=1e-5)
     assert model.get_embedding_dimension() == encoder.dim

@@ -25,7 +25,7 @@ async def test_readiness_comes_with_the_rooms_and_goes_with_the_lifespan(
     app = create_app(Lifecycle(build), settings, on_ready=ready.set_result)
     async with (
         app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client,
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client,
     ):
         assert (await client.get("/ready")).status_code == 503
         assert (await client.get("/health")).status_code == 200
@@ -47,7 +47,7 @@ async def test_a_start_that_fails_is_told_once(settings: Settings) -> None:
     app = create_app(Lifecycle(build), settings, on_failure=failure.set_result)
     async with (
         app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client,
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client,
     ):
         error = await asyncio.wait_for(failure, 5)
         assert (await client.get("/health")).status_code == 503

@@ -104,6 +104,8 @@ def test_an_unlisted_error_of_any_room_is_a_fault_of_ours(base: type[Exception])
 def test_every_fault_has_a_type_that_fits_its_status() -> None:
     kinds = {
         400: {"invalid_request_error"},
+        401: {"authentication_error"},
+        403: {"permission_error"},
         404: {"not_found_error", "invalid_request_error"},  # the latter is OpenAI's for a model
         409: {"conflict_error"},
         429: {"rate_limit_error"},

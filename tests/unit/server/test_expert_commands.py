@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 from typer.testing import CliRunner, Result
 
 from adapters_store.files import digest_of
@@ -13,6 +14,7 @@ from adapters_store.manifest import README_FILE, SIGNATURE_FILE, WEIGHTS_FILE
 from adapters_store.package import MANIFEST_FILE, read_package, write_package
 from adapters_store.store import AdapterStore
 from server.expert_commands import experts_cli
+from server.settings import Settings
 from tests.fakes import OTHER_FINGERPRINT, make_services, write_expert
 from tests.live import live_server
 from tests.unit.adapters_store.archives import saved, tar_of
@@ -27,7 +29,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty catalogue, which the settings name."""
     root = tmp_path / "catalogue"
     root.mkdir()
-    monkeypatch.setenv("HOTSEAT_EXPERTS", str(root))
+    monkeypatch.setenv("HOTSEAT_STORE__EXPERTS", str(root))
     monkeypatch.setenv("COLUMNS", "200")
     return root
 
@@ -158,9 +160,9 @@ def test_a_signed_package_is_trusted_and_an_unsigned_one_refused(
     public = data("keygen", key)["public_key"]
     assert key.stat().st_mode & 0o077 == 0
     assert refused("keygen", key) == "key_invalid"
-    monkeypatch.setenv("HOTSEAT_REQUIRE_SIGNATURE", "1")
+    monkeypatch.setenv("HOTSEAT_STORE__REQUIRE_SIGNATURE", "1")
     assert refused("list", exit_code=2) == "settings_invalid"
-    monkeypatch.setenv("HOTSEAT_TRUSTED_KEYS", str(tmp_path / "key.pub"))
+    monkeypatch.setenv("HOTSEAT_STORE__TRUSTED_KEYS", str(tmp_path / "key.pub"))
     assert refused("add", package) == "signature_missing"
     named = package.rename(package.with_name("units"))
     assert data("sign", named, "--key", key) == {"name": "units", "signer": public}
@@ -215,13 +217,13 @@ def test_ps_shows_what_the_server_holds(root: Path, monkeypatch: pytest.MonkeyPa
     write_expert(root, "sql")
     services = make_services(root)
     assert refused("ps", exit_code=2) == "settings_invalid"
-    monkeypatch.setenv("HOTSEAT_ADMIN_KEY", KEY)
-    with live_server(services) as port:
-        monkeypatch.setenv("HOTSEAT_PORT", str(port))
+    monkeypatch.setenv("HOTSEAT_SECURITY__ADMIN_KEY", KEY)
+    with live_server(services, Settings(admin_key=SecretStr(KEY), drain_seconds=5)) as port:
+        monkeypatch.setenv("HOTSEAT_SERVER__PORT", str(port))
         with services.store.fetch("sql"):
             assert [resident["name"] for resident in data("ps")["host"]["residents"]] == ["sql"]
             assert "sql" in invoke("ps").stdout
-        monkeypatch.setenv("HOTSEAT_ADMIN_KEY", KEY[::-1])
+        monkeypatch.setenv("HOTSEAT_SECURITY__ADMIN_KEY", KEY[::-1])
         assert "is its admin key this one?" in invoke("ps").stderr
     assert refused("ps") == "server_error"
 

@@ -275,6 +275,7 @@ async def test_the_reply_counts_tokens_and_tells_times(services: Services) -> No
         "prompt_tokens": 5,
         "cached_tokens": 0,
         "completion_tokens": 10,
+        "thinking_tokens": 0,
         "total_tokens": 15,
     }
     times = reply.timings

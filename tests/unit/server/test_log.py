@@ -1,5 +1,6 @@
 """Where lines go, and at which level."""
 
+import json
 import logging
 
 import pytest
@@ -43,3 +44,23 @@ def test_a_fault_comes_with_its_traceback(capsys: pytest.CaptureFixture[str]) ->
     captured = capsys.readouterr().err
     assert "it failed" in captured
     assert "ZeroDivisionError: why" in captured
+
+
+def test_a_line_of_json_is_one_object_whatever_it_holds(capsys: pytest.CaptureFixture[str]) -> None:
+    log.configure("info", "json")
+    log.log_event("answer\n{", id="gen-1", tokens=3)
+    log.log_request("req-1", "POST", "/generate", 200, 0.0123, "abc")
+    log.log_fault("it failed", ZeroDivisionError("why\nthat"))
+    logging.getLogger("uvicorn.error").warning("trouble %s", "here")
+    event, request, fault, other = map(json.loads, capsys.readouterr().err.splitlines())
+    assert (event["message"], event["id"], event["tokens"]) == ("answer\n{", "gen-1", 3)
+    assert (request["route"], request["status"], request["ms"], request["trace_id"]) == ("/generate", 200, 12.3, "abc")
+    assert "ZeroDivisionError: why" in fault["traceback"] and fault["level"] == "error"
+    assert (other["message"], other["logger"]) == ("trouble here", "uvicorn.error")
+
+
+def test_a_value_is_one_word_in_a_line_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    log.configure("info")
+    log.log_event("answer", id="a status=200\nforged", plain="b")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert 'id="a status=200\\nforged" plain=b' in line

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from server.__main__ import _print_welcome, cli, welcome_lines
+from server.keys import KeyFile
 from server.services import Services
 from server.settings import Settings
 from tests.fakes import make_services
@@ -22,7 +23,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CliRunner:
     """A runner whose environment points to nothing that exists."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         unused = listener.getsockname()[1]
-    for name, value in {"PORT": unused, "BASE": tmp_path / "no-base", "EXPERTS": tmp_path / "none"}.items():
+    given = {"SERVER__PORT": unused, "MODEL__BASE": tmp_path / "no-base", "STORE__EXPERTS": tmp_path / "none"}
+    for name, value in given.items():
         monkeypatch.setenv(f"HOTSEAT_{name}", str(value))
     monkeypatch.setenv("COLUMNS", "200")
     return CliRunner()
@@ -49,10 +51,10 @@ def test_a_directory_of_experts_that_is_not_there_is_named(run: CliRunner) -> No
 
 
 def test_a_bad_setting_is_named_with_its_variable(run: CliRunner, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOTSEAT_PORT", "many")
+    monkeypatch.setenv("HOTSEAT_SERVER__PORT", "many")
     result = run.invoke(cli, ["experts", "list"])
     assert result.exit_code == 2
-    assert "HOTSEAT_PORT" in result.stderr
+    assert "HOTSEAT_SERVER__PORT" in result.stderr
 
 
 def test_a_bad_option_is_refused_before_anything_is_loaded(run: CliRunner) -> None:
@@ -76,11 +78,40 @@ def test_serving_on_a_port_in_use_ends_at_once(run: CliRunner) -> None:
     assert "no-base" not in result.stderr  # nothing was loaded
 
 
+def test_serving_strangers_without_keys_is_refused_before_anything_is_loaded(run: CliRunner) -> None:
+    result = run.invoke(cli, ["serve", "--host", "0.0.0.0"])
+    assert result.exit_code == 1
+    assert "--insecure-bind" in result.stderr and "no-base" not in result.stderr
+    forced = run.invoke(cli, ["serve", "--host", "0.0.0.0", "--insecure-bind"])
+    assert "no-base" in forced.stderr
+
+
+def test_serving_with_a_useless_file_of_keys_is_refused(run: CliRunner, tmp_path: Path) -> None:
+    result = run.invoke(cli, ["serve", "--keys-file", str(tmp_path / "nothing.json")])
+    assert result.exit_code == 1
+    assert "nothing.json" in result.stderr.replace("\n", "") and "no-base" not in result.stderr
+
+
+def test_a_prompt_is_sent_with_the_key_that_is_set(
+    run: CliRunner, experts_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = KeyFile(tmp_path / "keys.json")
+    token = keys.add("me", ["generate"])
+    with live_server(make_services(experts_dir), Settings(keys_file=keys.path, drain_seconds=5)) as port:
+        monkeypatch.setenv("HOTSEAT_SERVER__PORT", str(port))
+        refused = run.invoke(cli, ["generate", "count in SQL"])
+        monkeypatch.setenv("HOTSEAT_CLIENT__API_KEY", token)
+        answered = run.invoke(cli, ["generate", "count in SQL"])
+    assert (refused.exit_code, answered.exit_code) == (1, 0)
+    assert "API key" in refused.stderr
+    assert answered.stdout == "sql: count in SQL\n"
+
+
 def test_a_prompt_goes_to_the_server_that_runs(
     run: CliRunner, experts_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with live_server(make_services(experts_dir)) as port:
-        monkeypatch.setenv("HOTSEAT_PORT", str(port))
+        monkeypatch.setenv("HOTSEAT_SERVER__PORT", str(port))
         plain = run.invoke(cli, ["generate", "count in SQL"])
         whole = run.invoke(cli, ["generate", "hi", "--expert", "json", "--max-tokens", "6", "--json"])
         refused = run.invoke(cli, ["generate", "hi", "--expert", "poet"])

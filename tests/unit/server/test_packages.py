@@ -65,5 +65,5 @@ def test_a_repository_without_an_adapter_is_refused(tmp_path: Path) -> None:
 
 
 def test_requiring_signatures_without_a_trusted_key_is_a_mistake() -> None:
-    with pytest.raises(SettingsInvalid, match="HOTSEAT_TRUSTED_KEYS"):
+    with pytest.raises(SettingsInvalid, match="HOTSEAT_STORE__TRUSTED_KEYS"):
         policy_of(Settings(require_signature=True))

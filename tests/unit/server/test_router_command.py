@@ -14,7 +14,9 @@ DEV = ROOT / "bench" / "prompts" / "router_dev.jsonl"
 
 
 def run(*words: str, code: int = 0) -> str:
-    result = CliRunner().invoke(cli, ["router", *words], env={"HOTSEAT_ROUTER_PARSER": "none", "COLUMNS": "200"})
+    result = CliRunner().invoke(
+        cli, ["router", *words], env={"HOTSEAT_ROUTER__ROUTER_PARSER": "none", "COLUMNS": "200"}
+    )
     assert result.exit_code == code, result.output
     return result.output
 

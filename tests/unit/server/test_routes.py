@@ -9,9 +9,10 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from server.services import Lifecycle
+from engine.request import Thinking
+from server.services import Lifecycle, Services
 from tests.asgi import OpenRequest
-from tests.fakes import FakeEngine
+from tests.fakes import ByteTokenizer, FakeEngine
 from tests.unit.server.events import events
 
 
@@ -19,10 +20,16 @@ async def test_a_reply_holds_what_the_issue_names(client: httpx.AsyncClient) -> 
     response = await client.post("/generate", json={"prompt": "count in SQL"})
     reply = response.json()
     assert response.status_code == 200
-    assert list(reply) == ["id", "text", "finish_reason", "experts", "routing", "usage", "timings"]
+    assert list(reply) == ["id", "text", "thinking", "finish_reason", "experts", "routing", "usage", "timings"]
     assert reply["experts"] == [{"name": "sql", "version": "1.2.3", "kind": "lora", "weight": 1.0}]
     assert set(reply["routing"]) == {"stage", "reason", "confidence", "scores"}
-    assert set(reply["usage"]) == {"prompt_tokens", "cached_tokens", "completion_tokens", "total_tokens"}
+    assert set(reply["usage"]) == {
+        "prompt_tokens",
+        "cached_tokens",
+        "completion_tokens",
+        "thinking_tokens",
+        "total_tokens",
+    }
     assert set(reply["timings"]) == {"queue_ms", "route_ms", "swap_ms", "first_token_ms", "total_ms"}
     assert (reply["text"], reply["finish_reason"]) == ("sql: count in SQL", "stop")
 
@@ -38,7 +45,7 @@ async def test_a_stream_gives_the_text_then_the_rest_of_the_reply_then_its_end(
     assert all(isinstance(chunk, dict) and set(chunk) == {"text"} for chunk in chunks)
     assert isinstance(summary, dict)
     whole = (await client.post("/generate", json={**body, "stream": False})).json()
-    assert set(summary) == set(whole) - {"text"}
+    assert set(summary) == set(whole) - {"text", "thinking"}
     assert summary["usage"] == whole["usage"]
     assert done == "[DONE]"
 
@@ -209,3 +216,67 @@ async def test_unknown_paths_and_methods_keep_the_error_shape(client: httpx.Asyn
     missing, wrong = await client.get("/nowhere"), await client.get("/generate")
     assert (missing.status_code, missing.json()["error"]["code"]) == (404, "not_found")
     assert (wrong.status_code, wrong.json()["error"]["code"]) == (405, "method_not_allowed")
+
+
+def thinks(_prompt: str, _experts: tuple[str, ...]) -> str:
+    return "\nhm\n>it is 4"
+
+
+@pytest.fixture
+def thinker(engine: FakeEngine) -> FakeEngine:
+    engine.rule = thinks
+    return engine
+
+
+@pytest.mark.usefixtures("thinker")
+async def test_thinking_has_a_field_of_its_own_and_counts(client: httpx.AsyncClient) -> None:
+    reply = (await client.post("/generate", json={"prompt": "2+2?", "enable_thinking": True, "stop": "hm"})).json()
+    assert (reply["thinking"], reply["text"]) == ("hm", "it is 4")
+    assert reply["usage"]["completion_tokens"] == 12
+    assert reply["usage"]["thinking_tokens"] == 5
+
+
+@pytest.mark.usefixtures("thinker")
+async def test_thinking_is_streamed_before_the_text(client: httpx.AsyncClient) -> None:
+    body = {"prompt": "2+2?", "enable_thinking": True, "stream": True}
+    *chunks, summary, _ = events((await client.post("/generate", json=body)).text)
+    assert chunks[:2] == [{"thinking": "h"}, {"thinking": "m"}]
+    assert "".join(chunk["text"] for chunk in chunks[2:] if isinstance(chunk, dict)) == "it is 4"
+    assert isinstance(summary, dict) and "thinking" not in summary and summary["usage"]["thinking_tokens"] == 5
+
+
+async def test_thinking_that_ends_by_length_has_no_answer(client: httpx.AsyncClient, thinker: FakeEngine) -> None:
+    body = {"prompt": "2+2?", "enable_thinking": True, "thinking_budget": 9, "max_tokens": 3}
+    reply = (await client.post("/generate", json=body)).json()
+    assert (reply["thinking"], reply["text"], reply["finish_reason"]) == ("hm", "", "length")
+    assert thinker.requests[0].thinking == Thinking(ord("<"), ord(">"), (), (), 9, is_open=True)
+
+
+async def test_a_budget_left_out_is_half_of_the_tokens(client: httpx.AsyncClient, thinker: FakeEngine) -> None:
+    for max_tokens, budget in ((31, 15), (1, 1)):
+        await client.post("/generate", json={"prompt": "2+2?", "enable_thinking": True, "max_tokens": max_tokens})
+        thinking = thinker.requests[-1].thinking
+        assert thinking is not None and thinking.budget == budget
+
+
+async def test_without_thinking_the_field_is_null(client: httpx.AsyncClient, engine: FakeEngine) -> None:
+    reply = (await client.post("/generate", json={"prompt": "hi"})).json()
+    assert reply["thinking"] is None and engine.requests[0].thinking is None
+
+
+async def test_a_budget_without_thinking_is_refused(client: httpx.AsyncClient) -> None:
+    reply = await client.post("/generate", json={"prompt": "hi", "thinking_budget": 5})
+    assert reply.status_code == 400 and "enable_thinking" in reply.json()["error"]["message"]
+
+
+async def test_a_base_that_can_not_think_says_so(client: httpx.AsyncClient, services: Services) -> None:
+    assert isinstance(services.tokenizer, ByteTokenizer)
+    services.tokenizer.can_think = False
+    reply = await client.post("/generate", json={"prompt": "hi", "enable_thinking": True})
+    assert reply.status_code == 400
+    assert reply.json()["error"] == {
+        "message": "this base can not think",
+        "type": "invalid_request_error",
+        "param": "enable_thinking",
+        "code": "thinking_unsupported",
+    }

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from starlette.types import Message
 
 from engine.errors import EngineStopped
-from engine.request import FinishReason, Timings, TokenEvent
+from engine.request import FinishReason, TextPart, Timings, TokenEvent
 from server.schemas import TextChunk
-from server.streaming import Finish, Piece, StopStrings, cancelling_on_disconnect, event_of, read_text
+from server.streaming import Finish, Piece, StopStrings, Thought, Trimmed, cancelling_on_disconnect, event_of, read_text
 from tests.fakes import ByteDecoder
 
 TIMES = Timings(1, 2, 3, 4)
@@ -163,3 +163,52 @@ async def test_the_watch_ends_with_the_work() -> None:
         async with cancelling_on_disconnect(receive, cancelled.set):
             raise ZeroDivisionError
     assert not cancelled.is_set()
+
+
+class Thinker(Tokens):
+    """Its text thinks up to the last closing bracket; brackets are marks."""
+
+    async def __aiter__(self) -> AsyncIterator[TokenEvent]:
+        num_left = self._data.rindex(b">") + 1
+        async for event in super().__aiter__():
+            if event.token_id is None or num_left == 0:
+                yield event
+                continue
+            num_left -= 1
+            yield TokenEvent(event.token_id, part=TextPart.MARK if event.token_id in b"<>" else TextPart.THINKING)
+
+
+async def read_both(data: bytes, *stops: str) -> tuple[str, str, Finish]:
+    parts = [part async for part in read_text(Thinker(data), ByteDecoder(), StopStrings(stops))]
+    finish = parts.pop()
+    assert isinstance(finish, Finish)
+    thoughts = "".join(part.text for part in parts if isinstance(part, Thought))
+    return thoughts, "".join(part.text for part in parts if isinstance(part, Piece)), finish
+
+
+async def test_thoughts_and_answer_are_two_texts_and_both_count() -> None:
+    thoughts, answer, finish = await read_both("<\nhm é\n\nso\n>it is 4".encode())
+    assert (thoughts, answer) == ("hm é\n\nso", "it is 4")
+    assert finish == Finish(FinishReason.STOP, 20, TIMES, 13)
+
+
+async def test_stop_strings_do_not_apply_to_thoughts() -> None:
+    thoughts, answer, finish = await read_both(b"<a STOP b>one STOP two", "STOP", "b>o", "bo")
+    assert (thoughts, answer) == ("a STOP b", "one ")
+    assert finish.num_tokens == 18 and finish.reason is FinishReason.STOP
+
+
+async def test_a_character_that_thinking_leaves_unfinished_does_not_reach_the_answer() -> None:
+    thoughts, answer, _ = await read_both(b"<a\xc3>4")
+    assert (thoughts, answer) == ("a\ufffd", "4")
+
+
+async def test_thoughts_that_are_cut_off_lose_nothing() -> None:
+    thoughts, answer, _ = await read_both("<né\xf0".encode("latin-1").replace(b"\xe9", "é".encode()) + b">")
+    assert (thoughts, answer) == ("né\ufffd", "")
+
+
+@given(st.lists(st.sampled_from(["\n", "\n\n", "a", "a\n", "\na", "b c", ""])))
+def test_trimming_does_not_depend_on_the_pieces(pieces: list[str]) -> None:
+    trimmed = Trimmed()
+    assert "".join(trimmed.push(piece) for piece in pieces) == "".join(pieces).strip("\n")
