@@ -64,7 +64,8 @@ class Routes:
     def api(self) -> APIRouter:
         """The table of paths."""
         api = APIRouter()
-        for part in (self._probes(), self._measures(), self._work()):
+        forms = (self._generate(), openai_routes.api(self._exchange), tgi_routes.api(self._exchange))
+        for part in (self._probes(), self._measures(), self._work(), *forms):
             api.include_router(part)
         return api
 
@@ -81,17 +82,17 @@ class Routes:
 
     def _work(self) -> APIRouter:
         api = APIRouter(route_class=KeyFirst, dependencies=[Depends(may_generate)])
-        either = APIRouter(route_class=tgi_routes.EitherRoute)
-        either.add_api_route(
-            "/generate", self.generate, methods=["POST"], response_model=Reply | tgi.TgiReply, responses={**_ERRORS}
-        )
-        api.include_router(either)
         api.add_api_route("/experts", self.experts, methods=["GET"])
         api.add_api_route("/openapi.json", self.description, methods=["GET"], response_class=JSONResponse)
         api.include_router(grammar_routes.api())
-        api.include_router(openai_routes.api(self._exchange))
-        api.include_router(tgi_routes.api(self._exchange))
         return api
+
+    def _generate(self) -> APIRouter:
+        either = APIRouter(route_class=tgi_routes.EitherRoute, dependencies=[Depends(may_generate)])
+        either.add_api_route(
+            "/generate", self.generate, methods=["POST"], response_model=Reply | tgi.TgiReply, responses={**_ERRORS}
+        )
+        return either
 
     async def generate(self, body: GenerateBody, request: Request, x_request_timeout: Seconds = None) -> Response:
         """Text in, an expert's answer out; server-sent events with `"stream": true`. Also in TGI's and LoRAX's form."""

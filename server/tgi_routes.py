@@ -3,14 +3,14 @@
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.responses import JSONResponse, Response
 
 from server.errors import RETRY_AFTER_SECONDS, validation_body
 from server.exchange import Exchange
 from server.log import log_fault
-from server.security import KeyFirst
+from server.security import KeyFirst, may_generate
 from server.tgi import TgiReply, TgiRequest, error_of, generate, stream
 
 TAG: Final = "in TGI's form"
@@ -61,7 +61,7 @@ def api(exchange: Exchange) -> APIRouter:
         reply, headers = await generate(exchange, body, request)
         return JSONResponse([reply.model_dump(exclude_none=True)], headers=headers)
 
-    routes = APIRouter(route_class=TgiRoute)
+    routes = APIRouter(route_class=TgiRoute, dependencies=[Depends(may_generate)])
     routes.add_api_route("/generate_stream", generate_stream, methods=["POST"])
     routes.add_api_route("/", root, methods=["POST"], response_model=list[TgiReply])
     return routes

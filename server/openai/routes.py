@@ -1,6 +1,6 @@
-"""The table of OpenAI's paths. Which key may call them is said where the application is put together."""
+"""The table of OpenAI's paths."""
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from server.exchange import Exchange
@@ -11,7 +11,7 @@ from server.openai.models import ModelCard, ModelList, Models
 from server.openai.responses import ResponseRequest, respond
 from server.openai.tokens import Detokenized, DetokenizeRequest, TokenizeRequest, Tokens, detokenize, tokenize
 from server.schemas import ErrorBody
-from server.security import KeyFirst
+from server.security import KeyFirst, may_generate
 
 _ERRORS: dict[int | str, dict[str, object]] = {
     status: {"model": ErrorBody} for status in (400, 404, 413, 429, 500, 503, 504)
@@ -56,7 +56,7 @@ def api(exchange: Exchange) -> APIRouter:
         """Token ids to text."""
         return await detokenize(exchange, body)
 
-    routes = APIRouter(route_class=KeyFirst, responses=_ERRORS)
+    routes = APIRouter(route_class=KeyFirst, dependencies=[Depends(may_generate)], responses=_ERRORS)
     routes.add_api_route("/v1/chat/completions", chat_completions, methods=["POST"], response_model=ChatCompletion)
     routes.add_api_route("/v1/completions", completions, methods=["POST"], response_model=Completion)
     routes.add_api_route("/v1/responses", responses, methods=["POST"], response_model=dict[str, object])

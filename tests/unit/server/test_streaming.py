@@ -189,7 +189,7 @@ async def read_both(data: bytes, *stops: str) -> tuple[str, str, Finish]:
 async def test_thoughts_and_answer_are_two_texts_and_both_count() -> None:
     thoughts, answer, finish = await read_both("<\nhm é\n\nso\n>it is 4".encode())
     assert (thoughts, answer) == ("hm é\n\nso", "it is 4")
-    assert finish == Finish(FinishReason.STOP, 20, TIMES, 13)
+    assert finish == Finish(FinishReason.STOP, 20, TIMES, num_thinking=13)
 
 
 async def test_stop_strings_do_not_apply_to_thoughts() -> None:

@@ -19,7 +19,9 @@ PATH = "/v1/embeddings"
 async def client(services: Services, settings: Settings) -> httpx.AsyncClient:
     lifecycle = Lifecycle(lambda: replace(services, encoder=load_encoder()))
     await lifecycle.start()
-    return httpx.AsyncClient(transport=httpx.ASGITransport(create_app(lifecycle, settings)), base_url="http://test")
+    return httpx.AsyncClient(
+        transport=httpx.ASGITransport(create_app(lifecycle, settings)), base_url="http://localhost"
+    )
 
 
 async def test_texts_become_the_encoders_vectors_in_their_order(client: httpx.AsyncClient) -> None:
