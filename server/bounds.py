@@ -30,7 +30,11 @@ async def within(seconds: float | None) -> AsyncIterator[None]:
 
 def check_length(services: Services, body: GenerateRequest) -> None:
     """Raises PromptTooLong for a text that cannot fit, however it is cut into tokens: tokenizing it takes seconds."""
-    num_bytes = sum(len(content.encode()) for _, content in body.conversation)
+    if isinstance(body.prompt, list):
+        return
+    texts = [turn.text for turn in body.turns]
+    texts += [call.function.arguments for turn in body.turns for call in turn.tool_calls or ()]
+    num_bytes = sum(len(text.encode()) for text in texts)
     least, limit = -(-num_bytes // services.tokenizer.max_token_bytes), services.engine.max_context - 1
     if least > limit:
         raise PromptTooLong(least, limit, is_least=True)
