@@ -112,12 +112,11 @@ class ResponseRequest(OpenAIFields):
         return super().unknown_fields - {*_STATEFUL, "include", "reasoning", "max_tool_calls"}
 
     def to_generate(self, base: str) -> GenerateRequest:
-        uses_tools = bool(self.tools) and self.tool_choice != "none"
         tools = [Tool(type="function", function=Function(**_function(tool))) for tool in self.tools or ()]
         choice = self.tool_choice
         return self.request(
             base,
-            "auto" if uses_tools else self._grammar(),
+            self._grammar(),
             messages=self._messages(),
             tools=tools or None,
             tool_choice={"type": "function", "function": {"name": choice.name}}
