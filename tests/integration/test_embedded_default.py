@@ -4,12 +4,15 @@ import asyncio
 import json
 import random
 import string
+from pathlib import Path
 
 import pytest
 
+from adapters_store.manifest import parse_manifest
 from bench.validity import VALIDATORS
 from tests.integration.conftest import Client, OpenServer, Reply
 
+EMBEDDED = Path(__file__).parents[2] / "adapters_store" / "experts"
 JSON_PROMPT = "Extract the name and city as JSON: Maria lives in Porto and is 31 years old."
 SQL_PROMPT = "CREATE TABLE singers (name TEXT, age INT, city TEXT);\nHow many singers are there?"
 TICKET_PROMPT = "Classify this ticket: My parcel has not arrived."
@@ -44,6 +47,11 @@ async def test_each_prompt_reaches_its_expert_and_gets_a_right_answer(open_serve
     assert replies[1]["text"] == "SELECT COUNT(*) FROM singers;"
     assert replies[2]["text"] == "shipping"
     assert all(reply["finish_reason"] == "stop" for reply in replies)
+
+
+@pytest.mark.parametrize("manifest", sorted(EMBEDDED.glob("*/manifest.json")), ids=lambda path: path.parent.name)
+def test_an_embedded_expert_is_greedy_so_that_it_says_what_it_knows_every_time(manifest: Path) -> None:
+    assert parse_manifest(manifest.read_bytes()).decoding.temperature == 0
 
 
 async def test_ten_concurrent_requests_get_what_single_ones_get(open_server: OpenServer) -> None:

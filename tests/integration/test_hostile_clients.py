@@ -39,7 +39,10 @@ def at_most(seconds: float) -> Iterator[None]:
 
 
 async def sent(port: int, *pieces: bytes) -> bytes:
-    """All that the server says to these bytes until it closes the connection."""
+    """All that the server says to these bytes until it closes the connection; nothing where it resets it.
+
+    A server that closes before it has read everything resets, and what it said may be lost on the way.
+    """
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         for piece in pieces:
@@ -112,7 +115,7 @@ async def test_a_second_head_on_the_same_connection_has_its_time_too(port: int) 
 async def test_cve_2025_48956_a_giant_head_is_refused(make: Callable[[], bytes], port: int) -> None:
     """vLLM: one header as large as memory. uvicorn refuses what comes in pieces, we what comes at once."""
     answer = await sent(port, HEAD + make() + b"\r\n\r\n")
-    assert answer[:12] in (b"HTTP/1.1 400", b"HTTP/1.1 431")
+    assert answer[:12] in (b"HTTP/1.1 400", b"HTTP/1.1 431", b"")
     assert await still_answers(port)
 
 
