@@ -16,7 +16,7 @@ KERNELS := $(wildcard engine/model/native/*)
 
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 
-.PHONY: serve test check format install install-dev clean
+.PHONY: serve test test-clients check format openapi install install-dev clean
 
 serve: install
 	$(BIN)/hotseat serve
@@ -34,6 +34,19 @@ check: install-dev
 format: install-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The HTTP interface as a file; a test compares it with the server.
+openapi: install-dev
+	$(BIN)/python -m server.description > docs/openapi.json
+
+# Other people's clients against the running server. Not all of them can live in one environment.
+CLIENTS := requirements requirements-llm requirements-litellm
+test-clients: install-dev
+	for name in $(CLIENTS); do \
+		test -x $(VENV)-$$name/bin/python || $(PYTHON) -m venv $(VENV)-$$name; \
+		$(VENV)-$$name/bin/python -m pip install --disable-pip-version-check -r tests/clients/$$name.txt || exit 1; \
+	done
+	$(BIN)/python -m tests.clients $(foreach name,$(CLIENTS),$(VENV)-$(name)/bin/python)
 
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev

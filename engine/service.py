@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
@@ -38,13 +39,35 @@ from engine.thinking import ThinkingGate
 from engine.tier_stats import SwapTimes
 
 
+class Mailbox:
+    """What the engine thread has for one event loop: a step's events of all requests cross with one call."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._waiting: deque[tuple[asyncio.Queue[list[TokenEvent] | Exception], list[TokenEvent] | Exception]] = deque()
+        self._is_called = False
+
+    def put(self, queue: "asyncio.Queue[list[TokenEvent] | Exception]", news: list[TokenEvent] | Exception) -> None:
+        """Called from the engine thread. A caller whose event loop is gone no longer listens."""
+        self._waiting.append((queue, news))
+        if not self._is_called:
+            self._is_called = True
+            with suppress(RuntimeError):
+                self.loop.call_soon_threadsafe(self._deliver)
+
+    def _deliver(self) -> None:
+        self._is_called = False  # before the last look: what comes after it calls again
+        while self._waiting:
+            queue, news = self._waiting.popleft()
+            queue.put_nowait(news)
+
+
 class Generation:
     """The events of one request, in order, up to the one with a finish reason; raises what ended it otherwise."""
 
-    def __init__(self, sequence: Sequence, cancel: Callable[[], None]) -> None:
-        self._sequence, self._cancel = sequence, cancel
+    def __init__(self, sequence: Sequence, cancel: Callable[[], None], mailbox: Mailbox) -> None:
+        self._sequence, self._cancel, self._mailbox = sequence, cancel, mailbox
         self._events: asyncio.Queue[list[TokenEvent] | Exception] = asyncio.Queue()
-        self._loop = asyncio.get_running_loop()
         self._ended = False
 
     @property
@@ -67,9 +90,8 @@ class Generation:
             self._cancel()
 
     def publish(self, news: list[TokenEvent] | Exception) -> None:
-        """Called from the engine thread. A caller whose event loop is gone no longer listens."""
-        with suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._events.put_nowait, news)
+        """Called from the engine thread."""
+        self._mailbox.put(self._events, news)
 
     async def __aiter__(self) -> AsyncIterator[TokenEvent]:
         while not self._ended:
@@ -96,6 +118,7 @@ class Engine:
         self._model, self._kv_blocks = model, kv_blocks
         self._loop = self._new_loop()
         self._ids = itertools.count(1)
+        self._mailbox: Mailbox | None = None
 
     @classmethod
     def load(cls, config: EngineConfig) -> "Engine":
@@ -210,7 +233,7 @@ class Engine:
             experts = tuple(await asyncio.gather(*(self._host.get(use.adapter) for use in uses)))
             deltas = tuple(expert.delta for expert in experts)
             sequence = self._sequence(request, deltas, [use.weight for use in uses], submitted)
-            generation = Generation(sequence, lambda: self._cancel(sequence.id))
+            generation = Generation(sequence, lambda: self._cancel(sequence.id), self._mailbox_here())
             self.check_capacity()  # once more: others came while the adapters were lowered
             self._loop.send(Submit(sequence, experts, generation.publish, tuple(use.fetch_seconds for use in uses)))
         except BaseException:
@@ -223,6 +246,13 @@ class Engine:
         blocks = BlockPool(self._kv_blocks, self.config.block_size)
         scheduler = Scheduler(self.config, blocks, self.shape.vocab_size, self.shape.eos_ids)
         return EngineLoop(scheduler, Runner(self.config, self._model), self._times)
+
+    def _mailbox_here(self) -> Mailbox:
+        """That of the running event loop; a server has one loop, and keeps it."""
+        loop = asyncio.get_running_loop()
+        if self._mailbox is None or self._mailbox.loop is not loop:
+            self._mailbox = Mailbox(loop)
+        return self._mailbox
 
     def _sequence(
         self, request: GenerationRequest, deltas: tuple[Delta, ...], weights: list[float], submitted: float

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from grammars import json_schema, library, prefix_tree, regex
+from grammars import json_schema, library, prefix_tree, regex, tool_calls
 from grammars.errors import GrammarInvalid, SchemaTextInvalid
 from grammars.gbnf import MAX_BYTES
 from grammars.rules import GrammarTooLarge, Rules
@@ -64,7 +64,17 @@ class NarrowedByPrompt:
     prompt: str
 
 
-Spec = Gbnf | OneOf | JsonSchema | Pattern | Narrowed | NarrowedByPrompt
+@dataclass(frozen=True, slots=True)
+class ToolCalls:
+    """Calls of functions, perhaps after free text: see `tool_calls`."""
+
+    functions: tuple[tuple[str, str], ...]
+    """(name, JSON schema of the arguments as text)."""
+    has_text: bool
+    max_calls: int = tool_calls.MAX_CALLS
+
+
+Spec = Gbnf | OneOf | JsonSchema | Pattern | Narrowed | NarrowedByPrompt | ToolCalls
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +99,13 @@ def source(spec: Spec) -> Source:
             return Source(text, root)
         case NarrowedByPrompt(name, prompt):
             spec = Narrowed(name, _schema_in(name, prompt))
+        case ToolCalls():
+            return Source(_made(spec), tool_calls.ROOT, MAX_MADE_BYTES)
     return Source(_made(spec), max_bytes=MAX_MADE_BYTES, is_searched=not isinstance(spec, Narrowed))
 
 
 @lru_cache(maxsize=_KEPT)
-def _made(spec: OneOf | JsonSchema | Pattern | Narrowed) -> str:
+def _made(spec: OneOf | JsonSchema | Pattern | Narrowed | ToolCalls) -> str:
     match spec:
         case OneOf(texts):
             return one_of(texts)
@@ -103,6 +115,8 @@ def _made(spec: OneOf | JsonSchema | Pattern | Narrowed) -> str:
             return regex.to_gbnf(pattern)
         case Narrowed(name, schema):
             return library.build(name, schema)
+        case ToolCalls(functions, has_text, max_calls):
+            return tool_calls.to_gbnf(functions, has_text, max_calls)
 
 
 def _schema_in(name: str, prompt: str) -> str:

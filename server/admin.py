@@ -17,10 +17,10 @@ from engine.errors import AdapterIncompatible
 from server.expert_views import resident_data, state_data
 from server.generation import fetch
 from server.log import log_event
-from server.schemas import ExpertName
 from server.security import KeyFirst, may_administer
 from server.services import Lifecycle, Services
 from server.settings import Settings
+from server.wire import ExpertName
 
 Action = Literal["load", "unload", "pin", "unpin", "swap"]
 

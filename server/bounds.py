@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from engine.errors import DeadlineExceeded, PromptTooLong
 from router.decision import RouteDecision
+from server.conversation import Turn, turns
 from server.keys import Caller
 from server.schemas import GenerateRequest
 from server.security import ExpertForbidden
@@ -30,10 +31,21 @@ async def within(seconds: float | None) -> AsyncIterator[None]:
 
 def check_length(services: Services, body: GenerateRequest) -> None:
     """Raises PromptTooLong for a text that cannot fit, however it is cut into tokens: tokenizing it takes seconds."""
-    num_bytes = sum(len(content.encode()) for _, content in body.conversation)
-    least, limit = -(-num_bytes // services.tokenizer.max_token_bytes), services.engine.max_context - 1
+    limit = services.engine.max_context - 1
+    if isinstance(body.prompt, list):
+        least = len(body.prompt)
+    else:
+        num_bytes = sum(map(_num_bytes, turns(body.turns, (body.tools or ()) if body.uses_tools else ())))
+        least = -(-num_bytes // services.tokenizer.max_token_bytes)
     if least > limit:
         raise PromptTooLong(least, limit, is_least=True)
+
+
+def _num_bytes(turn: Turn) -> int:
+    """Of its text; markup is tokens of its own."""
+    _, content = turn
+    parts = (content,) if isinstance(content, str) else content
+    return sum(len(part.encode()) for part in parts if isinstance(part, str))
 
 
 def permitted(decision: RouteDecision, caller: Caller) -> RouteDecision:

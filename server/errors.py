@@ -4,6 +4,7 @@ Owns NotReady as well. A message that goes to a client is the exception's own fo
 anything not listed is ours and says nothing about itself.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fastapi.exceptions import RequestValidationError
@@ -58,6 +59,20 @@ class NotReady(ServerError):
         super().__init__(f"the server is {state}; try again when /ready answers 200")
 
 
+class ModelNotFound(ServerError):
+    def __init__(self, model: str) -> None:
+        self.model = model
+        super().__init__(f"the model {model[:80]!r} does not exist; GET /v1/models lists those that do")
+
+
+class RequestRefused(ServerError):
+    """The body asks for something that this server does not do, or cannot do with the rest of it."""
+
+    def __init__(self, param: str, reason: str) -> None:
+        self.param = param
+        super().__init__(f"{param}: {reason}")
+
+
 class ExpertRepeated(ServerError):
     def __init__(self, name: str) -> None:
         super().__init__(f"expert {name!r} is named twice, by itself or by its aliases")
@@ -104,6 +119,8 @@ FAULTS: dict[type[Exception], Fault] = {
     EngineStopped: Fault(503, "server_error", "engine_stopped", is_temporary=True),
     EngineError: _OURS,
     RouterError: _OURS,
+    ModelNotFound: Fault(404, _INVALID, "model_not_found", "model"),
+    RequestRefused: Fault(400, _INVALID, "unsupported_value"),
     ExpertRepeated: Fault(400, _INVALID, "repeated_expert", "experts"),
     NotReady: Fault(503, "server_error", "not_ready", is_temporary=True),
     KeyRefused: Fault(401, "authentication_error", "invalid_api_key"),
@@ -133,13 +150,14 @@ def error_body(error: Exception) -> ErrorBody:
     """The error as a client may see it."""
     fault = fault_of(error)
     message = "internal error" if fault is _OURS else str(error)
-    return _body(message, fault.type, fault.param, fault.code)
+    param = error.param if isinstance(error, RequestRefused) else fault.param
+    return _body(message, fault.type, param, fault.code)
 
 
 def error_response(error: Exception) -> Response:
     """The one handler: every exception that leaves a route ends here."""
     if isinstance(error, RequestValidationError):
-        return _response(400, _validation_body(error))
+        return _response(400, validation_body(error))
     if isinstance(error, HTTPException):
         code = _HTTP_CODES.get(error.status_code, "bad_request")
         body = _body(str(error.detail), _INVALID, None, code)
@@ -159,12 +177,12 @@ def _body(message: str, kind: str, param: str | None, code: str) -> ErrorBody:
     return ErrorBody(error=ErrorDetail(message=message, type=kind, param=param, code=code))
 
 
-def _validation_body(error: RequestValidationError) -> ErrorBody:
+def validation_body(error: RequestValidationError) -> ErrorBody:
     """The first faulty field, as `param`. Only a number is repeated as it was sent: text is private."""
     errors = error.errors()
-    field = tuple(errors[0]["loc"])[:2]
+    field = _field(errors[0]["loc"])
     # Where a field may be of several types, the complaint that got furthest is about the type that was meant.
-    first = max((e for e in errors if tuple(e["loc"])[:2] == field), key=lambda e: len(e["loc"]))
+    first = max((e for e in errors if _field(e["loc"]) == field), key=lambda e: len(e["loc"]))
     kind, message = str(first["type"]), str(first["msg"])
     source, *steps = first["loc"]
     path = str(steps[0]) if source == "header" else _path(tuple(steps))
@@ -178,12 +196,20 @@ def _validation_body(error: RequestValidationError) -> ErrorBody:
     return _body(f"{path}: {message}" if path else message, _INVALID, path or None, kind)
 
 
+def _field(location: Sequence[int | str]) -> list[int | str]:
+    """The body's field, without the form that the body as a whole was taken for."""
+    return [step for step in location if isinstance(step, int) or step.isidentifier()][:2]
+
+
+_UNION_MEMBERS = ("str", "int", "ExpertChoice", "NamedTool", "Message")
+
+
 def _path(location: tuple[int | str, ...]) -> str:
     """('messages', 0, 'role') -> messages[0].role, without the names of union members that pydantic adds."""
     path = ""
     for step in location:
         if isinstance(step, int):
             path += f"[{step}]"
-        elif step.isidentifier() and step not in ("str", "ExpertChoice"):
+        elif step.isidentifier() and step not in _UNION_MEMBERS:
             path += f".{step}" if path else step
     return path

@@ -7,10 +7,11 @@
     5 submit      token ids in, token events out
 
 Knows all rooms through `services.py`; knows neither HTTP nor which way the answer is sent. Called by
-`routes.py`.
+`exchange.py`.
 """
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack
@@ -21,35 +22,31 @@ from uuid import uuid4
 from adapters_store.cache import Lease
 from adapters_store.errors import PackageInvalid
 from adapters_store.manifest import DecodingDefaults
-from adapters_store.package import HostAdapter
 from adapters_store.store import AdapterStore
 from engine.errors import AdapterIncompatible
-from engine.request import ExpertUse, GenerationRequest, SamplingParams, Thinking, TokenMatcher
-from grammars import library, spec
-from grammars.errors import GrammarInvalid
+from engine.request import ExpertUse, FinishReason, GenerationRequest, SamplingParams, Thinking
+from grammars import json_schema, spec
 from router.decision import ExpertScore, RouteDecision, RouteQuery, in_eighths
 from server.bounds import check_length, permitted, within
+from server.conversation import turns
 from server.errors import ExpertRepeated
+from server.grammar_choice import asked_for, compile_grammar
 from server.keys import ANYBODY, Caller
-from server.schemas import (
-    ChoiceGrammar,
-    ExpertUsed,
-    GbnfGrammar,
-    GenerateRequest,
-    GrammarField,
-    NarrowedGrammar,
-    RegexGrammar,
-    Reply,
-    Routing,
-    SchemaGrammar,
-    Timings,
-    Usage,
-)
-from server.services import CompilerDoor, Grammar, Services, TextDecoder, TokenStream
-from server.streaming import Finish, StopStrings, Thought, read_text
+from server.schemas import GenerateRequest
+from server.services import Grammar, Services, TextDecoder, TokenizerDoor, TokenStream
+from server.streaming import Finish, Piece, StopStrings, Streamed, Thought, Token, interleaved, read_text
 
 _T = TypeVar("_T")
 _SERVER_DEFAULTS = SamplingParams()
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One of the answers in the making."""
+
+    tokens: TokenStream
+    decoder: TextDecoder
+    stops: StopStrings
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +57,31 @@ class Running:
     decision: RouteDecision
     route_ms: float
     experts: tuple[ExpertUse, ...]
-    tokens: TokenStream
-    decoder: TextDecoder
-    stops: StopStrings
+    rows: tuple[Row, ...]
+    tokenizer: TokenizerDoor
+    json_schema: str | None
+    """What the answer is to satisfy, if it is to be JSON of a schema."""
     leases: ExitStack
     can_think: bool = False
     """Whether the model may think first."""
 
+    def cancel(self) -> None:
+        """Stop what the engine still does for it. Harmless when repeated."""
+        for row in self.rows:
+            row.tokens.cancel()
+
     def close(self) -> None:
-        """Stop what the engine still does for it and let go of its experts. Harmless when repeated."""
+        """Cancel, and let go of the experts. Harmless when repeated."""
         with self.leases:
-            self.tokens.cancel()
+            self.cancel()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    text: str
+    tokens: tuple[Token, ...]
+    finish: Finish
+    thinking: str = ""
 
 
 async def begin(services: Services, body: GenerateRequest, caller: Caller = ANYBODY) -> Running:
@@ -92,55 +103,116 @@ async def _begin(services: Services, body: GenerateRequest, caller: Caller) -> R
     with ExitStack() as leases:
         experts = await fetch_experts(services, decision, leases)
         sampling = sampling_for(body, experts)
-        prompt_ids, thinking = await asyncio.to_thread(read_prompt, services, body, sampling.max_tokens)
-        matcher = await compile_grammar(services, body, experts)
+        prompt_ids, thinking = await asyncio.to_thread(read_prompt, services.tokenizer, body, sampling.max_tokens)
+        grammar = await compile_grammar(services, body, experts)
         request_id = f"gen-{uuid4().hex}"
         left = None if body.timeout is None else round(body.timeout - (time.perf_counter() - started), 3)
-        request = GenerationRequest(request_id, prompt_ids, experts, sampling, matcher, left, thinking, caller.id)
-        tokens = await services.engine.submit(request)
+        salt = salt_of(caller, body)
+        request = GenerationRequest(request_id, prompt_ids, experts, sampling, None, left, thinking, salt)
+        rows = await submit(services, request, grammar, body)
         if services.prefetcher is not None:
             services.prefetcher.follow(decision)
+        wanted = asked_for(body)
         return Running(
             id=request_id,
             decision=decision,
             route_ms=route_ms,
             experts=experts,
-            tokens=tokens,
-            decoder=services.tokenizer.decoder(),
-            stops=StopStrings(body.stop_strings),
+            rows=rows,
+            tokenizer=services.tokenizer,
+            json_schema=wanted.text if isinstance(wanted, spec.JsonSchema) else None,
             leases=leases.pop_all(),
             can_think=thinking is not None,
         )
 
 
-def read_prompt(services: Services, body: GenerateRequest, max_tokens: int) -> tuple[tuple[int, ...], Thinking | None]:
-    """The prompt's ids, and how the model thinks after them. Raises ThinkingUnsupported."""
-    tokenizer, is_wanted = services.tokenizer, body.enable_thinking
-    prompt_ids = tokenizer.encode_chat(body.conversation, is_wanted)
-    return prompt_ids, tokenizer.thinking(prompt_ids, is_wanted, body.thinking_budget or max(1, max_tokens // 2))
+def encode(tokenizer: TokenizerDoor, body: GenerateRequest) -> tuple[int, ...]:
+    """The prompt's tokens."""
+    if isinstance(body.prompt, list):
+        return tuple(body.prompt)
+    if body.is_raw:
+        return tuple(tokenizer.encode_text(body.prompt or ""))
+    told = turns(body.turns, (body.tools or ()) if body.uses_tools else ())
+    return tokenizer.encode_chat(told, body.enable_thinking)
 
 
-async def answer(running: Running) -> AsyncIterator[str | Thought | Reply]:
-    """The texts piece by piece, then the whole reply."""
-    pieces: list[str] = []
-    thoughts: list[str] = []
-    async for part in read_text(running.tokens, running.decoder, running.stops):
+def read_prompt(
+    tokenizer: TokenizerDoor, body: GenerateRequest, max_tokens: int
+) -> tuple[tuple[int, ...], Thinking | None]:
+    """The prompt's tokens, and how the model thinks after them: never where they are taken as they are.
+
+    Raises ThinkingUnsupported.
+    """
+    prompt_ids = encode(tokenizer, body)
+    if body.is_raw:
+        return prompt_ids, None
+    budget = body.thinking_budget or max(1, max_tokens // 2)
+    return prompt_ids, tokenizer.thinking(prompt_ids, body.enable_thinking, budget)
+
+
+def salt_of(caller: Caller, body: GenerateRequest) -> str:
+    """Under which prompts are kept: the key's own, divided further by what the client says."""
+    return f"{caller.id}\n{body.cache_salt}" if body.cache_salt else caller.id
+
+
+async def submit(
+    services: Services, request: GenerationRequest, grammar: Grammar | None, body: GenerateRequest
+) -> tuple[Row, ...]:
+    """All answers or none: those that are on their way are cancelled if one is refused. Each has a seed of its own."""
+    rows: list[Row] = []
+    seed = request.sampling.seed
+    try:
+        for number in range(body.n or 1):
+            sampling = replace(request.sampling, seed=None if seed is None else seed + number)
+            matcher = None if grammar is None else grammar.matcher()
+            tokens = await services.engine.submit(replace(request, sampling=sampling, matcher=matcher))
+            stops = StopStrings(body.stop_strings, bool(body.include_stop_str_in_output))
+            rows.append(Row(tokens, services.tokenizer.decoder(), stops))
+    except BaseException:
+        for row in rows:
+            row.tokens.cancel()
+        raise
+    return tuple(rows)
+
+
+async def answer(running: Running) -> AsyncIterator[Streamed | tuple[Answer, ...]]:
+    """The texts piece by piece, each with its end, then all answers whole."""
+    texts: list[list[str]] = [[] for _ in running.rows]
+    thoughts: list[list[str]] = [[] for _ in running.rows]
+    tokens: list[list[Token]] = [[] for _ in running.rows]
+    ends: list[Finish | None] = [None for _ in running.rows]
+    rows = [read_text(row.tokens, row.decoder, row.stops, index) for index, row in enumerate(running.rows)]
+    async for part in interleaved(rows):
         match part:
             case Finish():
-                yield reply_of(running, "".join(pieces), "".join(thoughts), part)
-                continue
-            case Thought(text):
-                thoughts.append(text)
-            case text:
-                pieces.append(text)
+                part = await _checked(running, "".join(texts[part.index]), part)
+                ends[part.index] = part
+            case Thought():
+                thoughts[part.index].append(part.text)
+            case Piece():
+                texts[part.index].append(part.text)
+                tokens[part.index] += part.tokens
         yield part
+    yield tuple(
+        Answer("".join(text), tuple(read), end, "".join(thought))
+        for text, thought, read, end in zip(texts, thoughts, tokens, ends, strict=True)
+        if end is not None
+    )
+
+
+async def _checked(running: Running, text: str, finish: Finish) -> Finish:
+    """With what the text lacks of its schema: all of it, if it was cut off."""
+    if running.json_schema is None or finish.reason is FinishReason.CANCELLED:
+        return finish
+    problems = await asyncio.to_thread(json_schema.validate, text, json.loads(running.json_schema))
+    return replace(finish, problems=tuple(problems))
 
 
 def choose_experts(services: Services, body: GenerateRequest, allowed: frozenset[str] | None = None) -> RouteDecision:
     """The client's own choice, else the router's among those allowed (None: all), its weights rounded so that
     mixtures recur."""
     if body.experts == "auto":
-        decision = services.router.route(RouteQuery(body.user_text, body.max_experts, allowed))
+        decision = services.router.route(RouteQuery(prompt_text(services, body), body.max_experts, allowed))
         experts = tuple(replace(expert, weight=in_eighths(expert.weight)) for expert in decision.experts)
         return replace(decision, experts=experts)
     chosen = tuple(
@@ -149,6 +221,14 @@ def choose_experts(services: Services, body: GenerateRequest, allowed: frozenset
     )
     reason = "the request names its experts" if chosen else "the request asks for the base"
     return RouteDecision(chosen, "explicit", reason, 1.0, {expert.name: expert.weight for expert in chosen})
+
+
+def prompt_text(services: Services, body: GenerateRequest) -> str:
+    """What the router reads."""
+    if not isinstance(body.prompt, list):
+        return body.user_text
+    num_tokens = len(services.tokenizer)
+    return services.tokenizer.decode([token for token in body.prompt if token < num_tokens])
 
 
 async def fetch_experts(services: Services, decision: RouteDecision, leases: ExitStack) -> tuple[ExpertUse, ...]:
@@ -181,69 +261,6 @@ def release_unwanted(fetching: asyncio.Future[Lease]) -> None:
         fetching.result().release()
 
 
-async def compile_grammar(
-    services: Services, body: GenerateRequest, experts: Sequence[ExpertUse]
-) -> TokenMatcher | None:
-    """One sequence's grammar state, or None where the text is free. Raises what the grammars raise."""
-    if (name := library_name(body.grammar, experts)) is not None:
-        compiled = await asyncio.to_thread(services.compiler.compile, library.text(name))
-        return compiled.matcher()
-    theirs = package_grammar(experts) if body.grammar == "auto" else asked_for(body)
-    if theirs is None:
-        return None
-    async with services.grammar_turns:
-        compiled = await asyncio.to_thread(compile_theirs, services.compiler, theirs)
-    return compiled.matcher()
-
-
-def compile_theirs(compiler: CompilerDoor, theirs: HostAdapter | spec.Spec) -> Grammar:
-    """A grammar of a client's or of a package's; what is wrong with the latter is not the client's fault."""
-    if isinstance(theirs, HostAdapter):
-        try:
-            return compiler.compile_untrusted(theirs.grammar or "", "root", spec.MAX_MADE_BYTES)
-        except GrammarInvalid as fault:
-            raise PackageInvalid(theirs.manifest.name, str(fault)) from fault
-    source = spec.source(theirs)
-    return compiler.compile_untrusted(source.gbnf, source.root, source.max_bytes, source.is_searched)
-
-
-def asked_for(body: GenerateRequest) -> spec.Spec | None:
-    """The wire's form as the grammars know it."""
-    match grammar := body.grammar:
-        case GbnfGrammar():
-            return spec.Gbnf(grammar.gbnf, grammar.root)
-        case ChoiceGrammar():
-            return spec.OneOf(tuple(grammar.choice))
-        case SchemaGrammar():
-            return spec.JsonSchema(grammar.text)
-        case RegexGrammar():
-            return spec.Pattern(grammar.regex)
-        case NarrowedGrammar():
-            if grammar.schema_text is None:
-                return spec.NarrowedByPrompt(grammar.library, body.told_text)
-            return spec.Narrowed(grammar.library, grammar.schema_text)
-    return None
-
-
-def library_name(wanted: GrammarField | None, experts: Sequence[ExpertUse]) -> str | None:
-    """The library grammar that the request or, for `auto`, its heaviest expert names."""
-    if wanted != "auto":
-        return wanted if isinstance(wanted, str) else None
-    reference = heaviest(experts).manifest.grammar if experts else None
-    return reference.library if reference is not None else None
-
-
-def package_grammar(experts: Sequence[ExpertUse]) -> HostAdapter | None:
-    """The heaviest expert if it brings a grammar of its own."""
-    adapter = heaviest(experts) if experts else None
-    return adapter if adapter is not None and adapter.grammar is not None else None
-
-
-def heaviest(experts: Sequence[ExpertUse]) -> HostAdapter:
-    """The expert with the highest weight; of equals, the first."""
-    return max(experts, key=lambda use: use.weight).adapter
-
-
 def sampling_for(body: GenerateRequest, experts: Sequence[ExpertUse]) -> SamplingParams:
     """The request's word, then the first expert's, then the server's."""
     expert = experts[0].adapter.manifest.decoding if experts else DecodingDefaults()
@@ -251,11 +268,18 @@ def sampling_for(body: GenerateRequest, experts: Sequence[ExpertUse]) -> Samplin
     return SamplingParams(
         temperature=_first(body.temperature, expert.temperature, server.temperature),
         top_p=_first(body.top_p, expert.top_p, server.top_p),
-        top_k=_first(body.top_k, expert.top_k, server.top_k),
+        top_k=max(_first(body.top_k, expert.top_k, server.top_k), 0),
         min_p=_first(body.min_p, expert.min_p, server.min_p),
         repetition_penalty=_first(body.repetition_penalty, expert.repetition_penalty, server.repetition_penalty),
-        max_tokens=_first(body.max_tokens, expert.max_tokens, server.max_tokens),
+        presence_penalty=body.presence_penalty or 0.0,
+        frequency_penalty=body.frequency_penalty or 0.0,
+        logit_bias=tuple((int(token), bias) for token, bias in (body.logit_bias or {}).items()),
         seed=body.seed,
+        max_tokens=_first(body.max_tokens, expert.max_tokens, server.max_tokens),
+        min_tokens=body.min_tokens or 0,
+        stop_ids=tuple(body.stop_token_ids or ()),
+        ignore_eos=bool(body.ignore_eos),
+        logprobs=body.logprobs,
     )
 
 
@@ -263,44 +287,3 @@ def _first(asked: _T | None, expert: _T | None, server: _T) -> _T:
     if asked is not None:
         return asked
     return server if expert is None else expert
-
-
-def reply_of(running: Running, text: str, thinking: str, finish: Finish) -> Reply:
-    """What the client is told about the answer."""
-    decision, times = running.decision, finish.timings
-    num_prompt = running.tokens.num_prompt_tokens
-    return Reply(
-        id=running.id,
-        text=text,
-        thinking=thinking if running.can_think else None,
-        finish_reason=finish.reason,
-        experts=[
-            ExpertUsed(
-                name=use.adapter.manifest.name,
-                version=use.adapter.manifest.version,
-                kind=use.adapter.manifest.kind_label,
-                weight=use.weight,
-            )
-            for use in running.experts
-        ],
-        routing=Routing(
-            stage=decision.stage,
-            reason=decision.reason,
-            confidence=decision.confidence,
-            scores=dict(decision.scores),
-        ),
-        usage=Usage(
-            prompt_tokens=num_prompt,
-            cached_tokens=running.tokens.num_cached_tokens,
-            completion_tokens=finish.num_tokens,
-            thinking_tokens=finish.num_thinking,
-            total_tokens=num_prompt + finish.num_tokens,
-        ),
-        timings=Timings(
-            queue_ms=round(times.queue_ms, 3),
-            route_ms=round(running.route_ms, 3),
-            swap_ms=round(times.swap_ms, 3),
-            first_token_ms=round(times.first_token_ms, 3),
-            total_ms=round(times.total_ms, 3),
-        ),
-    )

@@ -39,6 +39,9 @@ class Metrics:
         self._routes = RouteMetrics(self._registry)
         self._requests = Counter("hotseat_requests", "HTTP requests.", ("route", "status"), registry=self._registry)
         self._request_seconds = self._histogram("request_seconds", "From head to last byte.", _WHOLE, "route")
+        self._unknown_fields = Counter(
+            "hotseat_unknown_fields", "Fields of requests that were passed over.", ("route",), registry=self._registry
+        )
         self._answers = Counter(
             "hotseat_answers", "Answers by how they ended.", ("finish_reason",), registry=self._registry
         )
@@ -66,6 +69,9 @@ class Metrics:
         self._route_seconds.observe(times.route_ms / 1e3)
         self._queue_seconds.observe(times.queue_ms / 1e3)
         self._first_token_seconds.observe(times.first_token_ms / 1e3)
+
+    def count_unknown_fields(self, route: str, count: int) -> None:
+        self._unknown_fields.labels(route).inc(count)
 
     def render(self) -> bytes:
         """Prometheus' text format."""

@@ -7,7 +7,8 @@ from pydantic_core import PydanticCustomError
 
 from router.decision import RouteDecision
 from router.evaluate import Evaluation
-from server.schemas import ExpertName, Message, Wire
+from server.message_fields import Message
+from server.wire import ExpertName, Wire
 
 MAX_ROWS = 2000
 
@@ -30,7 +31,7 @@ class RouteRequest(Wire):
     def text(self) -> str:
         if self.messages is None:
             return self.prompt or ""
-        return "\n".join(message.content for message in self.messages if message.role == "user")
+        return "\n".join(message.text for message in self.messages if message.role == "user")
 
 
 class SelectedExpert(Wire):

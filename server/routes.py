@@ -1,26 +1,23 @@
 """The endpoints: which path leads to which work, and how the result is sent.
 
-`POST /generate` is told in `generation.py`; here an answer becomes one body or a stream. Knows no tensors, no
-tokens.
+`POST /generate` is told in `generation.py`, its form in `generate_form.py`. Knows no tensors, no tokens.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import ExitStack
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Request
+from fastapi import APIRouter, Depends, Request
+from pydantic import Discriminator, Tag
 from starlette.responses import JSONResponse, Response
 
 from adapters_store.manifest import Manifest
 from grammars import library
-from server import grammar_routes
+from server import generate_form, grammar_routes, tgi, tgi_routes
 from server.admission import Admission
-from server.errors import error_body, fault_of
-from server.generation import Running, answer, begin
+from server.exchange import Exchange
 from server.keys import ANYBODY, Caller
-from server.log import log_event, log_fault
 from server.metrics import CONTENT_TYPE, Metrics
+from server.openai import routes as openai_routes
 from server.schemas import (
     BaseCard,
     BrokenExpert,
@@ -30,22 +27,26 @@ from server.schemas import (
     GenerateRequest,
     Reply,
     Status,
-    TextChunk,
-    ThinkingChunk,
 )
-from server.security import KeyFirst, everybody, may_generate, may_measure
+from server.security import everybody, may_generate, may_measure
 from server.services import Lifecycle, Services
-from server.streaming import DONE, EventStream, Thought, cancelling_on_disconnect, event_of
-from server.telemetry import Note, Telemetry
+from server.telemetry import Telemetry
+from server.visit import Visitor
 
 _ERRORS: dict[int | str, dict[str, object]] = {
     status: {"model": ErrorBody} for status in (400, 401, 403, 404, 408, 413, 421, 429, 431, 500, 503, 504)
 }
 
 
-Seconds = Annotated[
-    float | None,
-    Header(gt=0, le=86_400, allow_inf_nan=False, description="As `timeout` in the body; the shorter one counts."),
+def _form(body: object) -> str:
+    return (
+        tgi_routes.TAG if isinstance(body, tgi.TgiRequest) or (isinstance(body, dict) and "inputs" in body) else _OURS
+    )
+
+
+_OURS = "in our form"
+GenerateBody = Annotated[
+    Annotated[GenerateRequest, Tag(_OURS)] | Annotated[tgi.TgiRequest, Tag(tgi_routes.TAG)], Discriminator(_form)
 ]
 
 
@@ -54,14 +55,19 @@ class Routes:
 
     def __init__(self, lifecycle: Lifecycle, metrics: Metrics, admission: Admission, telemetry: Telemetry) -> None:
         self._lifecycle = lifecycle
-        self._telemetry = telemetry
         self._metrics = metrics
-        self._admission = admission
+        self._exchange = Exchange(lifecycle, metrics, admission, telemetry)
 
     def api(self) -> APIRouter:
         """The table of paths."""
         api = APIRouter()
-        for part in (self._probes(), self._measures(), self._work()):
+        for part in (
+            self._probes(),
+            self._measures(),
+            self._work(),
+            openai_routes.api(self._exchange),
+            tgi_routes.api(self._exchange),
+        ):
             api.include_router(part)
         return api
 
@@ -77,40 +83,20 @@ class Routes:
         return api
 
     def _work(self) -> APIRouter:
-        api = APIRouter(route_class=KeyFirst, dependencies=[Depends(may_generate)])
-        api.add_api_route("/generate", self.generate, methods=["POST"], response_model=Reply, responses={**_ERRORS})
+        api = APIRouter(route_class=tgi_routes.EitherRoute, dependencies=[Depends(may_generate)])
+        api.add_api_route(
+            "/generate", self.generate, methods=["POST"], response_model=Reply | tgi.TgiReply, responses={**_ERRORS}
+        )
         api.add_api_route("/experts", self.experts, methods=["GET"])
         api.add_api_route("/openapi.json", self.description, methods=["GET"], response_class=JSONResponse)
         api.include_router(grammar_routes.api())
         return api
 
-    async def generate(
-        self,
-        body: GenerateRequest,
-        request: Request,
-        caller: Annotated[Caller, Depends(may_generate)],
-        x_request_timeout: Seconds = None,
-    ) -> Response:
-        """Text in, an expert's answer out; server-sent events with `"stream": true`."""
-        if x_request_timeout is not None:
-            body = body.model_copy(update={"timeout": min(x_request_timeout, body.timeout or x_request_timeout)})
-        with ExitStack() as held:
-            held.enter_context(self._admission.place(caller))
-            services = self._lifecycle.require()
-            note = held.enter_context(
-                self._telemetry.generation(body, services.base_name, request.scope["state"]["trace"])
-            )
-            running = await begin(services, body, caller)
-            held.callback(running.close)
-            if body.experts == "auto":
-                self._metrics.count_route(running.decision, running.route_ms / 1e3)
-            if body.stream:
-                stream = EventStream(self._events(running, request, note), held.pop_all().close)
-                stream.headers.update(headers_of(running))
-                return stream
-            async with cancelling_on_disconnect(request.receive, running.tokens.cancel):
-                reply = await self._whole(running, request, note)
-        return Response(reply.model_dump_json(), headers=headers_of(running, reply), media_type="application/json")
+    async def generate(self, body: GenerateBody, visit: Visitor) -> Response:
+        """Text in, an expert's answer out; server-sent events with `"stream": true`. Also in TGI's and LoRAX's form."""
+        if isinstance(body, tgi.TgiRequest):
+            return await tgi_routes.respond(self._exchange, body, visit)
+        return await generate_form.respond(self._exchange, body, visit)
 
     async def experts(self, caller: Annotated[Caller, Depends(may_generate)]) -> ExpertList:
         """Every expert on disk that the caller may use, which of them fit this base, and which are in a slot."""
@@ -132,64 +118,6 @@ class Routes:
     async def metrics(self) -> Response:
         """Prometheus' text format."""
         return Response(self._metrics.render(), media_type=CONTENT_TYPE)
-
-    async def _whole(self, running: Running, request: Request, note: Note) -> Reply:
-        *_, reply = [part async for part in answer(running)]
-        assert isinstance(reply, Reply), "an answer ends with its reply"
-        self._note(reply, request, note)
-        return reply
-
-    async def _events(self, running: Running, request: Request, note: Note) -> AsyncGenerator[str, None]:
-        """An error after the first byte can no longer change the status: it becomes the last event."""
-        try:
-            async for part in answer(running):
-                if isinstance(part, Reply):
-                    self._note(part, request, note)
-                    yield event_of(part, exclude={"text", "thinking"})
-                else:
-                    yield event_of(
-                        ThinkingChunk(thinking=part.text) if isinstance(part, Thought) else TextChunk(text=part)
-                    )
-            yield DONE
-        except Exception as error:
-            note.error(error)
-            if fault_of(error).status == 500:
-                log_fault(f"answer {running.id} broke off", error)
-            yield event_of(error_body(error))
-
-    def _note(self, reply: Reply, request: Request, note: Note) -> None:
-        self._metrics.count_answer(reply)
-        note.reply(reply)
-        log_event(
-            "answer",
-            id=reply.id,
-            request_id=request.scope["state"]["request_id"],
-            trace_id=request.scope["state"]["trace"].trace_id,
-            stage=reply.routing.stage,
-            experts=",".join(expert.name for expert in reply.experts) or "base",
-            finish=reply.finish_reason,
-            prompt_tokens=reply.usage.prompt_tokens,
-            completion_tokens=reply.usage.completion_tokens,
-            total_ms=reply.timings.total_ms,
-        )
-
-
-def headers_of(running: Running, reply: Reply | None = None) -> dict[str, str]:
-    """Who answers and where the time goes, for clients that look at no body; a stream's head knows only the routing."""
-    names = ",".join(use.adapter.manifest.name for use in running.experts)
-    headers = {"x-experts": names or "base"}
-    times = {"route": running.route_ms}
-    if reply is not None:
-        spent = reply.timings
-        headers["x-swap-time-ms"] = f"{spent.swap_ms:g}"
-        times |= {
-            "queue": spent.queue_ms,
-            "swap": spent.swap_ms,
-            "first": spent.first_token_ms,
-            "total": spent.total_ms,
-        }
-    headers["server-timing"] = ", ".join(f"{name};dur={ms:.3f}" for name, ms in times.items())
-    return headers
 
 
 def _status(is_good: bool, good: str, bad: str) -> Response:

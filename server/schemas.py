@@ -4,143 +4,28 @@ Knows no room's insides; which experts and grammars exist is decided later, by t
 fields are refused, numbers are finite and bounded, and nothing is converted from one type to another.
 """
 
-import json
-import re
-from typing import Annotated, Literal
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from engine.request import FinishReason
-from grammars.create_table import MAX_CHARS
-from grammars.gbnf import MAX_BYTES
-from grammars.json_schema.document import MAX_BYTES as MAX_SCHEMA_BYTES
-from grammars.regex import MAX_PATTERN
-from grammars.spec import MAX_CHOICES
-
-_LIBRARY_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-_NO_GRAMMAR = (
-    'send "auto" (the expert\'s), null (none), the name of a library grammar, or an object: {"gbnf": "..."}, '
-    '{"choice": ["..."]}, {"json_schema": {...}}, {"regex": "..."} or {"library": "sql", "schema": "..."}'
-)
-
-ExpertName = Annotated[str, Field(min_length=1, max_length=64)]
-StopString = Annotated[str, Field(min_length=1, max_length=64)]
+from server.grammar_fields import GrammarField
+from server.message_fields import Message, ToolCall, ToolFields
+from server.wire import MAX_LOGPROBS, MAX_TOKENS, Experts, SamplingFields, TokenId, Wire
 
 
-class Wire(BaseModel):
-    """Strict, closed and finite."""
+class GenerateRequest(SamplingFields, ToolFields):
+    """A `POST /generate` body, and what every other form of a request is brought to."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid")
 
-
-class Message(Wire):
-    role: Literal["system", "user", "assistant"]
-    content: str
-
-
-class ExpertChoice(Wire):
-    name: ExpertName
-    weight: float = Field(default=1.0, gt=0, le=4)
-
-
-class GbnfGrammar(Wire):
-    """A grammar in llama.cpp's GBNF. It is checked and tried before it is used; a refusal names line and column."""
-
-    gbnf: str = Field(min_length=1, max_length=MAX_BYTES, examples=['root ::= "yes" | "no"'])
-    root: str = Field(default="root", pattern=r"^[A-Za-z0-9-]{1,64}$", description="The rule to begin with.")
-
-
-class ChoiceGrammar(Wire):
-    """The answer is exactly one of these texts."""
-
-    choice: list[Annotated[str, Field(min_length=1, max_length=1000)]] = Field(min_length=1, max_length=MAX_CHOICES)
-
-    @field_validator("choice")
-    @classmethod
-    def _short_altogether(cls, value: list[str]) -> list[str]:
-        if (size := sum(map(len, value))) > MAX_BYTES:
-            raise PydanticCustomError("choice_too_long", f"{size:,} characters in all; the limit is {MAX_BYTES:,}")
-        return value
-
-
-class SchemaGrammar(Wire):
-    """The answer is JSON of this schema (draft 2020-12 or 7); what can not be enforced is refused by name."""
-
-    json_schema: dict[str, object] | bool
-
-    @field_validator("json_schema")
-    @classmethod
-    def _bounded(cls, value: dict[str, object] | bool) -> dict[str, object] | bool:
-        try:
-            size = len(json.dumps(value, ensure_ascii=False, allow_nan=False).encode())
-        except (ValueError, RecursionError):
-            raise PydanticCustomError("schema_no_json", "it is nested too deeply, or holds what is no JSON") from None
-        if size > MAX_SCHEMA_BYTES:
-            raise PydanticCustomError("schema_too_long", f"{size:,} bytes; the limit is {MAX_SCHEMA_BYTES:,}")
-        return value
-
-    @property
-    def text(self) -> str:
-        return json.dumps(self.json_schema, ensure_ascii=False)
-
-
-class RegexGrammar(Wire):
-    """The answer as a whole matches this regular expression, in the common part of ECMA-262's and Python's."""
-
-    regex: str = Field(min_length=1, max_length=MAX_PATTERN, examples=["[A-Z]{2}-[0-9]{4}"])
-
-
-class NarrowedGrammar(Wire):
-    """A library grammar that admits only the names of a schema: `sql` takes CREATE TABLE lines, `cypher` a graph's
-    patterns. Send the schema, or `from_prompt` where it stands in the prompt or the messages."""
-
-    library: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$", examples=["sql"])
-    schema_text: str | None = Field(default=None, alias="schema", min_length=1, max_length=MAX_CHARS)
-    from_prompt: bool = False
-
-    @model_validator(mode="after")
-    def _one_schema(self) -> "NarrowedGrammar":
-        if (self.schema_text is None) != self.from_prompt:
-            raise PydanticCustomError("schema_or_prompt", 'send either "schema" or "from_prompt": true')
-        return self
-
-
-_GRAMMAR_KINDS = {
-    "gbnf": "a GBNF grammar",
-    "choice": "a choice",
-    "json_schema": "a JSON schema",
-    "regex": "a regular expression",
-    "library": "a library grammar",
-}
-
-
-def _grammar_kind(value: object) -> str | None:
-    """Which of the grammar's forms was meant, so that a complaint is about that one alone."""
-    if isinstance(value, str):
-        return "a name" if _LIBRARY_NAME.fullmatch(value) else None
-    if isinstance(value, dict):
-        return next((kind for key, kind in _GRAMMAR_KINDS.items() if key in value), None)
-    return next((kind for key, kind in _GRAMMAR_KINDS.items() if hasattr(value, key)), None)
-
-
-GrammarField = Annotated[
-    Annotated[str, Tag("a name")]
-    | Annotated[GbnfGrammar, Tag("a GBNF grammar")]
-    | Annotated[ChoiceGrammar, Tag("a choice")]
-    | Annotated[SchemaGrammar, Tag("a JSON schema")]
-    | Annotated[RegexGrammar, Tag("a regular expression")]
-    | Annotated[NarrowedGrammar, Tag("a library grammar")],
-    Discriminator(_grammar_kind, custom_error_type="grammar_form", custom_error_message=_NO_GRAMMAR),
-]
-
-
-class GenerateRequest(Wire):
-    """A `POST /generate` body. A sampling field left out takes the expert's default, then the server's."""
-
-    prompt: str | None = Field(default=None, min_length=1, description="One user message.")
+    prompt: Annotated[str, Field(min_length=1)] | Annotated[list[TokenId], Field(min_length=1)] | None = Field(
+        default=None, description="One user message, or token ids, which are taken as they are."
+    )
+    raw: bool = Field(default=False, description="Go on with the prompt as it is, without the base's chat template.")
     messages: list[Message] | None = Field(default=None, min_length=1, max_length=256)
-    experts: Literal["auto"] | list[ExpertName | ExpertChoice] = Field(
+    experts: Experts = Field(
         default="auto",
         description='"auto" lets the router choose; [] is the base model; else names, or names with weights.',
     )
@@ -149,14 +34,10 @@ class GenerateRequest(Wire):
         default="auto",
         description='"auto" is the expert\'s own; null is none; else a library name or a grammar of your own.',
     )
-    max_tokens: int | None = Field(default=None, ge=1, le=131_072)
-    temperature: float | None = Field(default=None, ge=0, le=5)
-    top_p: float | None = Field(default=None, gt=0, le=1)
-    top_k: int | None = Field(default=None, ge=0, le=1_000_000, description="0 is no limit.")
-    min_p: float | None = Field(default=None, ge=0, le=1)
-    repetition_penalty: float | None = Field(default=None, ge=0.1, le=10)
-    seed: int | None = Field(default=None, ge=0, le=2**63 - 1)
-    stop: StopString | Annotated[list[StopString], Field(max_length=8)] = Field(default_factory=list)
+    max_tokens: int | None = Field(default=None, ge=1, le=MAX_TOKENS)
+    logprobs: int | None = Field(
+        default=None, ge=0, le=MAX_LOGPROBS, description="Tell each token's log-probability, and those of so many more."
+    )
     stream: bool = False
     timeout: float | None = Field(
         default=None, gt=0, le=86_400, description="Seconds after which the request is ended with a 504."
@@ -172,52 +53,78 @@ class GenerateRequest(Wire):
         description="Tokens of thinking, within max_tokens, after which the answer begins. Left out: half of these.",
     )
 
-    @field_validator("experts")
-    @classmethod
-    def _ten_distinct_experts(
-        cls, value: Literal["auto"] | list[str | ExpertChoice]
-    ) -> Literal["auto"] | list[str | ExpertChoice]:
-        if value == "auto":
-            return value
-        names = [choice if isinstance(choice, str) else choice.name for choice in value]
-        if len(names) > 10:
-            raise PydanticCustomError("too_many_experts", f"{len(names)} experts; the limit is 10")
-        if len(set(names)) < len(names):
-            raise PydanticCustomError("repeated_expert", "the same expert is named twice")
-        return value
-
     @model_validator(mode="after")
-    def _one_kind_of_text(self) -> "GenerateRequest":
+    def _one_kind_of_text(self) -> Self:
         if (self.prompt is None) == (self.messages is None):
             raise PydanticCustomError("prompt_or_messages", "send either prompt or messages, not both and not none")
+        if self.messages is not None and self.raw:
+            raise PydanticCustomError("raw_messages", "raw goes with a prompt, not with messages")
+        if self.is_raw and self.tools:
+            raise PydanticCustomError("raw_tools", "tools go with messages, not with a raw prompt")
+        if self.is_raw and self.enable_thinking:
+            raise PydanticCustomError("raw_thinking", "enable_thinking goes with the chat template, not with raw")
         return self
 
     @model_validator(mode="after")
-    def _budget_for_thinking(self) -> "GenerateRequest":
+    def _one_grammar(self) -> Self:
+        if self.uses_tools and self.grammar not in ("auto", None):
+            raise PydanticCustomError("tools_and_grammar", "tools have a grammar of their own; send one or the other")
+        return self
+
+    @model_validator(mode="after")
+    def _budget_for_thinking(self) -> Self:
         if self.thinking_budget is not None and not self.enable_thinking:
             raise PydanticCustomError("budget_without_thinking", "thinking_budget needs enable_thinking: true")
         return self
 
     @property
-    def conversation(self) -> tuple[tuple[str, str], ...]:
-        """The text as (role, content), a prompt being one user message."""
+    def is_raw(self) -> bool:
+        return self.raw or isinstance(self.prompt, list)
+
+    @property
+    def uses_tools(self) -> bool:
+        return bool(self.tools) and self.tool_choice != "none"
+
+    @property
+    def turns(self) -> list[Message]:
+        """The messages, a prompt being one of the user's; none for token ids."""
         if self.messages is None:
-            return (("user", self.prompt or ""),)
-        return tuple((message.role, message.content) for message in self.messages)
+            return [Message(role="user", content=self.prompt)] if isinstance(self.prompt, str) else []
+        return self.messages
 
     @property
     def told_text(self) -> str:
         """All that the answer may be told: what system and user wrote."""
-        return "\n".join(content for role, content in self.conversation if role != "assistant")
+        return "\n".join(message.text for message in self.turns if message.role != "assistant")
 
     @property
     def user_text(self) -> str:
         """All that the user wrote: what the router reads."""
-        return "\n".join(content for role, content in self.conversation if role == "user")
+        return "\n".join(message.text for message in self.turns if message.role == "user")
 
-    @property
-    def stop_strings(self) -> tuple[str, ...]:
-        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+
+class TopLogprob(Wire):
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class TokenLogprob(TopLogprob):
+    """A token of the answer with the model's own probability, before bias, penalties, temperature and grammar."""
+
+    top_logprobs: list[TopLogprob]
+
+
+class Answer(Wire):
+    """One of the answers that a request asked for."""
+
+    index: int
+    text: str
+    thinking: str | None = None
+    finish_reason: FinishReason
+    logprobs: list[TokenLogprob] | None = None
+    tool_calls: list[ToolCall] | None = None
+    problems: list[str] | None = None
 
 
 class ExpertUsed(Wire):
@@ -259,24 +166,48 @@ class Reply(Wire):
 
     id: str
     text: str
-    thinking: str | None = Field(default=None, description="What the model thought first; null where it could not.")
+    thinking: str | None = Field(default=None, description="What the model thought first; left out where it could not.")
     finish_reason: FinishReason
     experts: list[ExpertUsed]
     routing: Routing
     usage: Usage
     timings: Timings
+    logprobs: list[TokenLogprob] | None = None
+    tool_calls: list[ToolCall] | None = None
+    problems: list[str] | None = None
+    """What an answer that was to satisfy a JSON schema still lacks: it was cut off."""
+    answers: list[Answer] | None = None
+    """All of them, where a request asked for several; the fields above are then the first one's."""
+
+    @property
+    def each(self) -> list[Answer]:
+        """All answers, also where there is one."""
+        return self.answers or [
+            Answer(
+                index=0,
+                text=self.text,
+                thinking=self.thinking,
+                finish_reason=self.finish_reason,
+                logprobs=self.logprobs,
+                tool_calls=self.tool_calls,
+                problems=self.problems,
+            )
+        ]
 
 
 class TextChunk(Wire):
-    """One piece of a streamed answer."""
+    """One piece of a streamed answer; of several, the one with this index."""
 
     text: str
+    index: int | None = None
+    logprobs: list[TokenLogprob] | None = None
 
 
 class ThinkingChunk(Wire):
-    """One piece of what the model thinks before it answers."""
+    """One piece of what the model thinks before it answers; of several answers, before the one with this index."""
 
     thinking: str
+    index: int | None = None
 
 
 class ErrorDetail(Wire):

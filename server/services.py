@@ -20,12 +20,13 @@ from engine.budget import Budget
 from engine.request import GenerationRequest, Thinking, Timings, TokenEvent, TokenMatcher
 from engine.service import Engine
 from engine.stats import EngineStats
-from engine.tokenizer import Tokenizer
+from engine.tokenizer import Content, Tokenizer
 from grammars.compiler import GrammarCompiler
 from grammars.errors import GrammarUntried
 from grammars.trial import Trial
 from grammars.vocabulary import vocabulary_for
 from router.decision import RouteDecision, RouteQuery
+from router.encoder import Encoder
 from server.base import BASE_FILES, resolve_base
 from server.engine_config import engine_config
 from server.errors import NotReady
@@ -83,8 +84,12 @@ class TextDecoder(Protocol):
 class TokenizerDoor(Protocol):
     @property
     def max_token_bytes(self) -> int: ...
-    def encode_chat(self, messages: Sequence[tuple[str, str]], thinking: bool = False) -> tuple[int, ...]: ...
+    def __len__(self) -> int: ...
+    def encode_chat(self, messages: Sequence[tuple[str, Content]], thinking: bool = False) -> tuple[int, ...]: ...
     def thinking(self, prompt_ids: Sequence[int], is_wanted: bool, budget: int) -> Thinking | None: ...
+    def encode_text(self, text: str) -> list[int]: ...
+    def decode(self, token_ids: Sequence[int]) -> str: ...
+    def token_bytes(self, token_id: int) -> bytes: ...
     def decoder(self) -> TextDecoder: ...
 
 
@@ -118,6 +123,8 @@ class Services:
     grammar_turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
     """Threads that strangers' grammars may keep waiting at once; the others are for everybody's work."""
     prefetcher: Prefetcher | None = None
+    encoder: Encoder | None = None
+    """The router's, whose vectors can be asked for."""
 
     def is_compatible(self, manifest: Manifest) -> bool:
         return manifest.base == self.engine.fingerprint
@@ -143,15 +150,17 @@ def build_services(settings: Settings) -> Services:
     trial = Trial(vocabulary.native.path)
     with suppress(GrammarUntried):  # told to whoever sends a grammar; the others can be served
         trial.start()
+    trained = trained_router(settings)
     return Services(
         base_name=base_name,
         engine=engine,
         tokenizer=tokenizer,
         store=store,
-        router=LiveRouter(store, engine.fingerprint, trained_router(settings)),
+        router=LiveRouter(store, engine.fingerprint, trained),
         compiler=GrammarCompiler(vocabulary, trial=trial),
         memory=memory_line(engine.budget),
         prefetcher=Prefetcher(store, engine.wish, lambda adapter: adapter.manifest.base == engine.fingerprint),
+        encoder=trained.encoder,
     )
 
 

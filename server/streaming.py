@@ -1,23 +1,30 @@
 """From token events to text, and from text to the wire: stop strings, server-sent events, disconnects.
 
-Knows tokens and text, not experts or routing. `generation.py` reads the text; `routes.py` sends it. Whoever
-leaves early is noticed here, and the engine is told to stop.
+Knows tokens and text, not experts or routing. `generation.py` reads the text; `exchange.py` sends it. Whoever leaves
+early is noticed here, and the engine is told to stop.
 """
 
 import asyncio
+import time
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import TypeAlias
 
-from pydantic import BaseModel
-from starlette.responses import StreamingResponse
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from engine.errors import EngineError
-from engine.request import FinishReason, TextPart, Timings
+from engine.request import FinishReason, TextPart, Timings, TokenLogprobs
 from server.services import TextDecoder, TokenStream
 
 DONE = "data: [DONE]\n\n"
+WRITE_SECONDS = 0.01
+"""Between two writes of one stream. A base that is slower than this sends each token at once; of a faster one, each
+write to the socket would cost more than the token."""
+KEEP_ALIVE_SECONDS = 15.0
+"""Of silence, after which a comment tells proxies and clients that the answer is still being made."""
 
 
 class StopStrings:
@@ -27,8 +34,9 @@ class StopStrings:
     longest counts, so the cut never depends on where one token ends and the next begins.
     """
 
-    def __init__(self, stops: tuple[str, ...]) -> None:
-        self._stops = stops
+    def __init__(self, stops: tuple[str, ...], is_shown: bool = False) -> None:
+        """`is_shown`: the stop string itself is given as well."""
+        self._stops, self._is_shown = stops, is_shown
         self._held = ""
         self.is_hit = False
 
@@ -41,7 +49,8 @@ class StopStrings:
         if ends:
             self.is_hit = True
             self._held = ""
-            return text[: min(ends)[1]]
+            end, start = min(ends)
+            return text[: end if self._is_shown else start]
         keep = self._num_held(text)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]
@@ -74,10 +83,30 @@ class Trimmed:
 
 
 @dataclass(frozen=True, slots=True)
+class Token:
+    """A token of the answer, its log-probabilities where they were asked for."""
+
+    id: int
+    logprobs: TokenLogprobs | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Some text of one answer, and the tokens whose text begins in it."""
+
+    text: str
+    tokens: tuple[Token, ...]
+    index: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Thought:
     """A piece of what the model thinks before it answers."""
 
     text: str
+    index: int = 0
+    num_tokens: int = 0
+    """Tokens of thinking up to its end that came since the last piece."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,69 +116,222 @@ class Finish:
     reason: FinishReason
     num_tokens: int
     timings: Timings
+    index: int = 0
+    by_stop_string: bool = False
+    problems: tuple[str, ...] = ()
+    """What the text still lacks to be what was asked for."""
     num_thinking: int = 0
     """Of the tokens, those before the answer."""
 
 
+Streamed: TypeAlias = Piece | Thought | Finish
+
+
+class TextReader:
+    """Tokens in, pieces out as they become certain. Stop strings are the answer's alone."""
+
+    def __init__(self, decoder: TextDecoder, stops: StopStrings, index: int = 0) -> None:
+        self._decoder, self.stops, self._index = decoder, stops, index
+        self._thoughts = Trimmed()
+        self._waiting: deque[tuple[int, Token]] = deque()  # where the token's text begins
+        self._num_read = self._num_given = 0  # characters
+        self._num_told = 0  # tokens of thinking
+        self.num_tokens = self.num_thinking = 0
+
+    def push(self, token: Token, part: TextPart = TextPart.ANSWER) -> Piece | Thought | None:
+        self.num_tokens += 1
+        if part is not TextPart.ANSWER:
+            self.num_thinking += 1
+            is_text = part is TextPart.THINKING
+            return self._thought(self._decoder.push(token.id) if is_text else self._decoder.flush())
+        self._waiting.append((self._num_read, token))
+        return self._piece(self._read(self._decoder.push(token.id)))
+
+    def flush(self) -> Piece | Thought | None:
+        """The tokens have ended."""
+        if self.num_thinking and self.num_thinking == self.num_tokens:
+            return self._thought(self._decoder.flush())
+        tail = self._read(self._decoder.flush()) + self.stops.flush()
+        piece = self._piece(tail)
+        if self.stops.is_hit or not self._waiting:
+            return piece
+        rest = tuple(token for _, token in self._waiting)  # of no text
+        return Piece(piece.text if piece else "", (piece.tokens if piece else ()) + rest, self._index)
+
+    def finish(self, reason: FinishReason, timings: Timings) -> Finish:
+        """As the engine says, unless a stop string was first."""
+        is_hit = self.stops.is_hit
+        return Finish(
+            FinishReason.STOP if is_hit else reason,
+            self.num_tokens,
+            timings,
+            self._index,
+            by_stop_string=is_hit,
+            num_thinking=self.num_thinking,
+        )
+
+    def _thought(self, text: str) -> Thought | None:
+        if not (certain := self._thoughts.push(text)):
+            return None
+        num_tokens, self._num_told = self.num_thinking - self._num_told, self.num_thinking
+        return Thought(certain, self._index, num_tokens)
+
+    def _read(self, text: str) -> str:
+        self._num_read += len(text)
+        return self.stops.push(text)
+
+    def _piece(self, text: str) -> Piece | None:
+        if not text:
+            return None
+        self._num_given += len(text)
+        tokens = []
+        while self._waiting and self._waiting[0][0] < self._num_given:
+            tokens.append(self._waiting.popleft()[1])
+        return Piece(text, tuple(tokens), self._index)
+
+
 async def read_text(
-    tokens: TokenStream, decoder: TextDecoder, stops: StopStrings
-) -> AsyncIterator[str | Thought | Finish]:
-    """Give the pieces of the texts as they become certain, then their end. Stop strings are the answer's alone.
+    tokens: TokenStream, decoder: TextDecoder, stops: StopStrings, index: int = 0
+) -> AsyncIterator[Streamed]:
+    """Give the pieces of the texts as they become certain, then their end.
 
     What the engine raises once a stop string is complete changes nothing: the answer was whole.
     """
-    num_tokens = num_thinking = 0
-    thoughts = Trimmed()
+    reader = TextReader(decoder, stops, index)
     is_reading = True
     try:
         async for event in tokens:
             if event.token_id is not None and is_reading:
-                num_tokens += 1
-                is_thought = event.part is TextPart.THINKING
-                if event.part is not TextPart.ANSWER:
-                    num_thinking += 1
-                    if thought := thoughts.push(decoder.push(event.token_id) if is_thought else decoder.flush()):
-                        yield Thought(thought)
-                elif piece := stops.push(decoder.push(event.token_id)):
+                if piece := reader.push(Token(event.token_id, event.logprobs), event.part):
                     yield piece
                 if stops.is_hit:
                     is_reading = False
                     tokens.cancel()
             if event.finish is not None:
                 assert event.timings is not None, "the engine's last event carries timings"
-                if num_thinking == num_tokens and (thought := thoughts.push(decoder.flush())):
-                    yield Thought(thought)
-                if tail := stops.push(decoder.flush()) + stops.flush():
-                    yield tail
-                reason = FinishReason.STOP if stops.is_hit else event.finish
-                yield Finish(reason, num_tokens, event.timings, num_thinking)
+                if is_reading and (piece := reader.flush()):
+                    yield piece
+                yield reader.finish(event.finish, event.timings)
     except EngineError:
         if is_reading:
             raise
-        yield Finish(FinishReason.STOP, num_tokens, tokens.timings(), num_thinking)
+        yield reader.finish(FinishReason.STOP, tokens.timings())
 
 
-def event_of(data: BaseModel, exclude: set[str] | None = None) -> str:
-    """One server-sent event. JSON escapes line breaks, so one line holds it."""
-    return f"data: {data.model_dump_json(exclude=exclude)}\n\n"
+async def interleaved(streams: list[AsyncIterator[Streamed]]) -> AsyncIterator[Streamed]:
+    """Whatever any of them gives, as it comes. What one raises ends all."""
+    if len(streams) == 1:
+        async for part in streams[0]:
+            yield part
+        return
+    parts: asyncio.Queue[Streamed | Exception | None] = asyncio.Queue()
+
+    async def pump(stream: AsyncIterator[Streamed]) -> None:
+        try:
+            async for part in stream:
+                parts.put_nowait(part)
+            parts.put_nowait(None)
+        except Exception as error:
+            parts.put_nowait(error)
+
+    pumps = [asyncio.create_task(pump(stream)) for stream in streams]
+    try:
+        num_left = len(pumps)
+        while num_left:
+            news = await parts.get()
+            if isinstance(news, Exception):
+                raise news
+            if news is None:
+                num_left -= 1
+            else:
+                yield news
+    finally:
+        for task in pumps:
+            task.cancel()
+        await asyncio.gather(*pumps, return_exceptions=True)
 
 
-class EventStream(StreamingResponse):
+def event_of(data: str, name: str | None = None) -> str:
+    """One server-sent event of JSON, in which line breaks are escaped, so that one line holds it."""
+    return f"data: {data}\n\n" if name is None else f"event: {name}\ndata: {data}\n\n"
+
+
+class EventStream(Response):
     """Server-sent events. `on_close` is called however the response ends, also before its first event."""
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncGenerator[str, None], on_close: Callable[[], None]) -> None:
-        super().__init__(events, headers={"cache-control": "no-store", "x-accel-buffering": "no"})
-        self._events = events
-        self._on_close = on_close
+    def __init__(
+        self,
+        events: AsyncGenerator[str, None],
+        on_close: Callable[[], None],
+    ) -> None:
+        self.status_code, self.background, self.body = 200, None, b""
+        self.init_headers({"cache-control": "no-store", "x-accel-buffering": "no"})
+        del self.headers["content-length"]
+        self._events, self._on_close, self._keep_alive_seconds = events, on_close, KEEP_ALIVE_SECONDS
+        self._collected: list[str] = []
+        self._arrived, self._is_whole = asyncio.Event(), asyncio.Event()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        del scope
+        sending = asyncio.create_task(self._send_all(send))
+        leaving = asyncio.create_task(_until_gone(receive))
         try:
-            await super().__call__(scope, receive, send)
+            await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                sending.result()
         finally:
             self._on_close()
+            for task in (sending, leaving):
+                task.cancel()
+            await asyncio.gather(sending, leaving, return_exceptions=True)
             await self._events.aclose()
+
+    async def _send_all(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        self._last_sent = time.monotonic()
+        collecting = asyncio.create_task(self._collect())
+        keeping = asyncio.create_task(self._keep_alive(send))
+        try:
+            while not (self._is_whole.is_set() and not self._collected):
+                await self._arrived.wait()
+                self._arrived.clear()
+                body, self._collected = "".join(self._collected), []
+                await send({"type": "http.response.body", "body": body.encode(), "more_body": True})
+                self._last_sent = time.monotonic()
+                if not self._is_whole.is_set():
+                    await asyncio.sleep(WRITE_SECONDS)
+            await collecting
+        finally:
+            for task in (keeping, collecting):
+                task.cancel()
+            await asyncio.gather(keeping, collecting, return_exceptions=True)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _collect(self) -> None:
+        """Events that come within WRITE_SECONDS of a write go out together, in the next one."""
+        try:
+            async for event in self._events:
+                self._collected.append(event)
+                self._arrived.set()
+        finally:
+            self._is_whole.set()
+            self._arrived.set()
+
+    async def _keep_alive(self, send: Send) -> None:
+        while True:
+            silence = time.monotonic() - self._last_sent
+            if silence >= self._keep_alive_seconds:
+                await send({"type": "http.response.body", "body": b": keep-alive\n\n", "more_body": True})
+                self._last_sent = time.monotonic()
+                silence = 0.0
+            await asyncio.sleep(self._keep_alive_seconds - silence)
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 @asynccontextmanager
@@ -157,8 +339,7 @@ async def cancelling_on_disconnect(receive: Receive, cancel: Callable[[], None])
     """While one body is being made, call `cancel` if the client goes away."""
 
     async def watch() -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
+        await _until_gone(receive)
         cancel()
 
     watcher = asyncio.create_task(watch())

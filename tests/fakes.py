@@ -25,10 +25,11 @@ from adapters_store.manifest import (
 from adapters_store.package import HostAdapter, write_package
 from adapters_store.store import AdapterStore
 from engine.errors import EngineOverloaded, EngineStopped, PromptTooLong, ThinkingUnsupported
-from engine.request import FinishReason, GenerationRequest, TextPart, Thinking, Timings, TokenEvent
+from engine.request import FinishReason, GenerationRequest, TextPart, Thinking, Timings, TokenEvent, TokenLogprobs
 from engine.stats import EngineStats
 from engine.thinking import ThinkingGate
 from engine.tier_stats import Histogram, TierStats
+from engine.tokenizer import Content, Markup
 from server.live_router import LiveRouter
 from server.services import Services, TokenizerDoor
 
@@ -49,8 +50,8 @@ class ByteTokenizer:
     max_token_bytes = 1
     can_think = True
 
-    def encode_chat(self, messages: Sequence[tuple[str, str]], thinking: bool = False) -> tuple[int, ...]:
-        return tuple(("\n".join(content for _, content in messages) + "<" * thinking).encode())
+    def encode_chat(self, messages: Sequence[tuple[str, Content]], thinking: bool = False) -> tuple[int, ...]:
+        return tuple(("\n".join(_plain(content) for _, content in messages) + "<" * thinking).encode())
 
     def thinking(self, prompt_ids: Sequence[int], is_wanted: bool, budget: int) -> Thinking | None:
         """Angle brackets open and close it; the template opens it where it is wanted."""
@@ -60,8 +61,26 @@ class ByteTokenizer:
             raise ThinkingUnsupported("this base can not think")
         return Thinking(ord("<"), ord(">"), (), (), budget, is_open=prompt_ids[-1] == ord("<"))
 
+    def __len__(self) -> int:
+        return 256
+
+    def encode_text(self, text: str) -> list[int]:
+        return list(text.encode())
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        return bytes(token_ids).decode(errors="replace")
+
+    def token_bytes(self, token_id: int) -> bytes:
+        return bytes([token_id])
+
     def decoder(self) -> "ByteDecoder":
         return ByteDecoder()
+
+
+def _plain(content: Content) -> str:
+    if isinstance(content, str):
+        return content
+    return "".join(part.text if isinstance(part, Markup) else part for part in content)
 
 
 class ByteDecoder:
@@ -173,11 +192,18 @@ class FakeGeneration:
                 for taken, part in (
                     self._gate.take(token_id, False, None) if self._gate else ((token_id, TextPart.ANSWER),)
                 ):
-                    yield TokenEvent(taken, part=part)
+                    yield TokenEvent(taken, self._scores(taken), part=part)
             reason = FinishReason.CANCELLED if self._cancelled.is_set() else self._reason
             yield TokenEvent(finish=reason, timings=self._engine.timings_of(self._request))
         finally:
             self._engine.num_running -= 1
+
+    def _scores(self, token_id: int) -> TokenLogprobs | None:
+        """As if each token were half certain, and the ones after it a little less each."""
+        count = self._request.sampling.logprobs
+        if count is None:
+            return None
+        return TokenLogprobs(-0.5, tuple(((token_id + n) % 256, -0.5 - n) for n in range(count)))
 
     async def _step(self) -> None:
         """Until the engine lets the next token go, or this request is cancelled."""
@@ -202,6 +228,7 @@ class FakeEngine:
         self.max_queue = max_queue
         self.max_prompt = max_prompt
         self.max_context = 1 << 20
+        self.max_submitted: int | None = None
         self.rule = rule
         self.flowing = asyncio.Event()
         self.flowing.set()
@@ -255,6 +282,8 @@ class FakeEngine:
     async def submit(self, request: GenerationRequest) -> FakeGeneration:
         if not self._is_running:
             raise EngineStopped("the engine is stopped")
+        if len(self.requests) == self.max_submitted:
+            raise EngineOverloaded(len(self.requests), self.max_submitted)
         if len(request.prompt_ids) > self.max_prompt:
             raise PromptTooLong(len(request.prompt_ids), self.max_prompt)
         names = tuple(use.adapter.manifest.name for use in request.experts)

@@ -13,7 +13,7 @@ from server.app import create_app
 from server.log import LOGGER_NAME
 from server.services import Lifecycle, Services
 from server.settings import Settings
-from tests.fakes import OTHER_FINGERPRINT, FakeEngine, make_services, write_expert
+from tests.fakes import OTHER_FINGERPRINT, FakeCompiler, FakeEngine, make_services, write_expert
 
 
 @pytest.fixture(autouse=True)
@@ -53,6 +53,12 @@ def engine() -> FakeEngine:
 def services(experts_dir: Path, engine: FakeEngine) -> Services:
     engine.start()
     return make_services(experts_dir, engine)
+
+
+@pytest.fixture
+def compiler(services: Services) -> FakeCompiler:
+    assert isinstance(services.compiler, FakeCompiler)
+    return services.compiler
 
 
 @pytest.fixture

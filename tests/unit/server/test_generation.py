@@ -16,8 +16,11 @@ from grammars import library, spec
 from grammars.errors import GrammarInvalid, GrammarUnknown
 from router.decision import ExpertScore, RouteDecision, RouteQuery, in_eighths
 from server.generation import Running, answer, begin, choose_experts
-from server.schemas import ExpertChoice, GenerateRequest, Reply
+from server.replies import reply_of
+from server.schemas import GenerateRequest, Reply
 from server.services import Services
+from server.streaming import Piece
+from server.wire import ExpertChoice
 from tests.fakes import FakeCompiler, FakeEngine, FakeGeneration, FakeMatcher, make_services
 
 
@@ -43,9 +46,10 @@ def room_for_one(experts_dir: Path) -> int:
 async def finish(running: Running) -> tuple[str, Reply]:
     parts = [part async for part in answer(running)]
     running.close()
-    reply = parts.pop()
-    assert isinstance(reply, Reply)
-    assert reply.text == "".join(part for part in parts if isinstance(part, str))
+    answers = parts.pop()
+    assert isinstance(answers, tuple)
+    reply = reply_of(running, answers)
+    assert reply.text == "".join(part.text for part in parts if isinstance(part, Piece))
     return reply.text, reply
 
 

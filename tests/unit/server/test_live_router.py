@@ -16,7 +16,8 @@ from router.errors import ModelInvalid
 from router.model import DEFAULT, SETTINGS_FILE
 from server.generation import answer, begin
 from server.live_router import REFRESH_SECONDS, LiveRouter, Trained, trained_router
-from server.schemas import GenerateRequest, Reply
+from server.replies import reply_of
+from server.schemas import GenerateRequest
 from server.services import Services
 from server.settings import Settings
 from tests.fakes import FINGERPRINT, OTHER_FINGERPRINT, write_expert
@@ -25,9 +26,10 @@ from tests.fakes import FINGERPRINT, OTHER_FINGERPRINT, write_expert
 async def used(services: Services, prompt: str, **fields: object) -> list[str]:
     """The names of the experts that answered."""
     running = await begin(services, GenerateRequest.model_validate({"prompt": prompt, **fields}))
-    *_, reply = [part async for part in answer(running)]
+    *_, answers = [part async for part in answer(running)]
     running.close()
-    assert isinstance(reply, Reply)
+    assert isinstance(answers, tuple)
+    reply = reply_of(running, answers)
     return [expert.name for expert in reply.experts]
 
 

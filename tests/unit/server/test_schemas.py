@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from server.schemas import ChoiceGrammar, ExpertChoice, GbnfGrammar, GenerateRequest
+from server.grammar_fields import ChoiceGrammar, GbnfGrammar
+from server.schemas import GenerateRequest
+from server.wire import ExpertChoice
 
 
 def parse(**fields: object) -> GenerateRequest:
@@ -15,7 +17,7 @@ def parse(**fields: object) -> GenerateRequest:
 
 
 def test_a_prompt_is_one_user_message() -> None:
-    assert parse().conversation == (("user", "hi"),)
+    assert [(turn.role, turn.text) for turn in parse().turns] == [("user", "hi")]
 
 
 def test_messages_keep_their_roles_and_the_router_reads_all_user_text() -> None:
@@ -26,7 +28,7 @@ def test_messages_keep_their_roles_and_the_router_reads_all_user_text() -> None:
         {"role": "user", "content": "second"},
     ]
     body = parse(prompt=None, messages=messages)
-    assert [role for role, _ in body.conversation] == ["system", "user", "assistant", "user"]
+    assert [turn.role for turn in body.turns] == ["system", "user", "assistant", "user"]
     assert body.user_text == "first\nsecond"
 
 
@@ -66,7 +68,7 @@ def test_an_unsent_field_is_none_so_that_the_expert_may_decide() -> None:
         {"temperature": float("inf")},
         {"top_p": 0},
         {"top_p": 1.01},
-        {"top_k": -1},
+        {"top_k": -2},
         {"top_k": 1.5},
         {"min_p": 2},
         {"repetition_penalty": 0},
@@ -75,7 +77,7 @@ def test_an_unsent_field_is_none_so_that_the_expert_may_decide() -> None:
         {"max_tokens": 10**9},
         {"max_experts": 0},
         {"max_experts": 11},
-        {"seed": -1},
+        {"seed": -(2**63) - 1},
         {"seed": 2**63},
         {"stop": ""},
         {"stop": "x" * 65},

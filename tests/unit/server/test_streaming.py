@@ -11,7 +11,7 @@ from starlette.types import Message
 from engine.errors import EngineStopped
 from engine.request import FinishReason, TextPart, Timings, TokenEvent
 from server.schemas import TextChunk
-from server.streaming import Finish, StopStrings, Thought, Trimmed, cancelling_on_disconnect, event_of, read_text
+from server.streaming import Finish, Piece, StopStrings, Thought, Trimmed, cancelling_on_disconnect, event_of, read_text
 from tests.fakes import ByteDecoder
 
 TIMES = Timings(1, 2, 3, 4)
@@ -56,7 +56,7 @@ async def read(tokens: Tokens, *stops: str) -> tuple[list[str], Finish]:
     parts = [part async for part in read_text(tokens, ByteDecoder(), StopStrings(stops))]
     *pieces, finish = parts
     assert isinstance(finish, Finish)
-    return [piece for piece in pieces if isinstance(piece, str)], finish
+    return [piece.text for piece in pieces if isinstance(piece, Piece)], finish
 
 
 @given(
@@ -97,7 +97,7 @@ async def test_a_stop_string_cancels_the_rest_and_counts_as_an_own_end() -> None
     tokens = Tokens(b"one STOP and much more")
     pieces, finish = await read(tokens, "STOP")
     assert "".join(pieces) == "one "
-    assert finish == Finish(FinishReason.STOP, 8, TIMES)
+    assert finish == Finish(FinishReason.STOP, 8, TIMES, by_stop_string=True)
     assert tokens.is_cancelled
     assert tokens.num_given == 8
 
@@ -114,7 +114,7 @@ class Dying(Tokens):
 
 async def test_an_answer_that_is_whole_stays_whole_whatever_the_engine_says_then() -> None:
     pieces, finish = await read(Dying(b"one STOP and much more"), "STOP")
-    assert "".join(pieces) == "one " and finish == Finish(FinishReason.STOP, 8, TIMES)
+    assert "".join(pieces) == "one " and finish == Finish(FinishReason.STOP, 8, TIMES, by_stop_string=True)
     with pytest.raises(EngineStopped):
         await read(Dying(b"one"), "STOP")
 
@@ -138,7 +138,7 @@ async def test_a_stop_string_completed_by_the_decoders_last_words_counts() -> No
 
 
 def test_an_event_is_one_line_whatever_the_text_holds() -> None:
-    event = event_of(TextChunk(text="a\r\nb\n\ndata: c"))
+    event = event_of(TextChunk(text="a\r\nb\n\ndata: c").model_dump_json(exclude_none=True))
     assert event == 'data: {"text":"a\\r\\nb\\n\\ndata: c"}\n\n'
 
 
@@ -183,13 +183,13 @@ async def read_both(data: bytes, *stops: str) -> tuple[str, str, Finish]:
     finish = parts.pop()
     assert isinstance(finish, Finish)
     thoughts = "".join(part.text for part in parts if isinstance(part, Thought))
-    return thoughts, "".join(part for part in parts if isinstance(part, str)), finish
+    return thoughts, "".join(part.text for part in parts if isinstance(part, Piece)), finish
 
 
 async def test_thoughts_and_answer_are_two_texts_and_both_count() -> None:
     thoughts, answer, finish = await read_both("<\nhm é\n\nso\n>it is 4".encode())
     assert (thoughts, answer) == ("hm é\n\nso", "it is 4")
-    assert finish == Finish(FinishReason.STOP, 20, TIMES, 13)
+    assert finish == Finish(FinishReason.STOP, 20, TIMES, num_thinking=13)
 
 
 async def test_stop_strings_do_not_apply_to_thoughts() -> None:
