@@ -41,7 +41,7 @@ class AdapterStore:
 
     An expert that is replaced on disk, by whatever process, is a new generation from the next fetch on; a lease keeps
     the old one. `on_unload` is told, from any thread, each generation that somebody unloaded, removed or replaced, so
-    that others let go of it too; leases on it may remain.
+    that others let go of it too; leases on it may remain. `on_pins` is told the pinned names whenever they change.
     """
 
     def __init__(
@@ -51,6 +51,7 @@ class AdapterStore:
         read: Callable[[Path], HostAdapter] | None = None,
         policy: Policy = LENIENT,
         on_unload: Callable[[str], object] | None = None,
+        on_pins: Callable[[frozenset[str]], object] | None = None,
     ) -> None:
         self._root = root
         self._catalog = Catalog(root, policy)
@@ -58,6 +59,7 @@ class AdapterStore:
         self._read = read or (lambda directory: read_package(directory, policy))
         self.policy = policy
         self._on_unload = on_unload or (lambda _: None)
+        self._on_pins = on_pins or (lambda _: None)
         self._followed = Index(revision=-1)
         restore_directories(root)
 
@@ -148,6 +150,8 @@ class AdapterStore:
         if index.revision == before.revision:
             return
         self._followed, self._cache.pinned = index, index.pins
+        if index.pins != before.pins:
+            self._on_pins(index.pins)
         gone = before.active - index.active
         for resident in self._cache.residents():
             if not (resident.is_retired or self._is_current(index, resident)):

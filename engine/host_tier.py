@@ -1,4 +1,4 @@
-"""Lowered adapters in host memory, least recently used out first, bounded by bytes beside what is in use.
+"""Lowered adapters in host memory: how they come there, once for all who ask. `held_deltas` says which of them stay.
 
 What is not here is read from disk, and what is not there either is lowered, each by one thread of its own, so that a
 file never waits for another adapter's lowering. What ten requests ask for together is made once. Wishes (experts that
@@ -14,20 +14,21 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Protocol
-from weakref import ReferenceType, WeakSet, ref
 
 from adapters_store.package import HostAdapter
 from engine.errors import AdapterIncompatible, EngineStopped
+from engine.held_deltas import Fetched, HeldDeltas
 from engine.lowered_files import LoweredFiles
 from engine.model.delta import Delta
+from engine.model.memory import give_back
 from engine.packing import StoredDelta
-from engine.tier_stats import Source, SwapTimes, TierStats
+from engine.tier_stats import Holding, Source, SwapTimes, TierStats
 
 MAX_FAULTS = 1024
 """Adapters that are remembered to be incompatible."""
 MAX_WISHES = 8
-RECENT_S = 60.0
-"""How long after its last use a wish leaves an adapter alone."""
+LEFT_OVER_BYTES = 64 << 20
+"""Of adapters that left, after which memory is given back: glibc keeps the gaps, and new ones do not quite fit them."""
 
 
 class Forms(Protocol):
@@ -36,34 +37,14 @@ class Forms(Protocol):
     def unpack(self, stored: StoredDelta) -> Delta: ...
 
 
-@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
-class Fetched:
-    """An adapter for one request, which keeps it in host memory as long as it holds this."""
-
-    delta: Delta
-    source: Source
-    """Where it was when the request asked."""
-    seconds: float
-    """From the asking."""
-
-
-@dataclass(slots=True, eq=False)
-class _Entry:
-    stored: StoredDelta
-    delta: "ReferenceType[Delta]"
-    kept: Delta | None
-    """Of a plain storage, whose tensors are those that a slot takes; other storage is unpacked for who uses it."""
-    last_used: float | None
-    """None for a wish that nobody has asked for yet."""
-    users: "WeakSet[Fetched]" = field(default_factory=WeakSet)
-
-
 @dataclass(slots=True, eq=False)
 class _Job:
     """The making of one adapter; all who wait for it share its future."""
 
     adapter: HostAdapter
     is_wanted: bool
+    is_kept: bool = True
+    """False where it was unloaded meanwhile: those who wait get it, and nobody after them."""
     done: "Future[tuple[Delta, Source]]" = field(default_factory=Future)
 
 
@@ -78,14 +59,13 @@ class HostTier:
         times: SwapTimes,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._forms, self.capacity_bytes, self._files = forms, capacity_bytes, files
-        self._times, self._clock = times, clock
-        self._held: OrderedDict[str, _Entry] = OrderedDict()  # least recently used first
+        self._forms, self._files, self._times = forms, files, times
+        self._held = HeldDeltas(capacity_bytes, clock)
         self._faults: OrderedDict[str, tuple[str, str]] = OrderedDict()
         self._jobs: dict[str, _Job] = {}
         self._wishes: OrderedDict[str, HostAdapter] = OrderedDict()
-        self._hits = self._misses = self._evictions = 0
-        self._num_bytes = 0
+        self._hits = self._misses = 0
+        self._given_back = 0
         self._is_closed = False
         self._lock = Lock()
         self._reader = ThreadPoolExecutor(1, "lowered-files")
@@ -97,18 +77,17 @@ class HostTier:
         with self._lock:
             if generation in self._faults:
                 raise AdapterIncompatible(*self._faults[generation])
-            if entry := self._held.get(generation):
+            if generation in self._held:
                 self._hits += 1
-                self._touch(generation, entry)
-                if (delta := entry.delta()) is not None:
-                    return self._handed(generation, Fetched(delta, "host", time.perf_counter() - began))
+                if (delta := self._held.touch(generation)) is not None:
+                    return self._handed(delta, "host", began)
             else:
                 self._misses += 1
             job = self._job(adapter, is_wanted=True)
         made: asyncio.Future[tuple[Delta, Source]] = asyncio.wrap_future(job.done)
         lowered, source = await asyncio.shield(made)
         with self._lock:
-            return self._handed(generation, Fetched(lowered, source, time.perf_counter() - began))
+            return self._handed(lowered, source, began)
 
     def wish(self, adapter: HostAdapter) -> None:
         """It may be asked for soon: bring it here if there is time and room for it. The oldest wishes are forgotten."""
@@ -130,12 +109,28 @@ class HostTier:
         """Let go of it now, or with its last user. Was it there?"""
         with self._lock:
             self._wishes.pop(generation, None)
-            return self._drop(generation)
+            if job := self._jobs.get(generation):
+                job.is_kept = False
+            was_there = self._held.drop(generation)
+            if was_there and not self._is_closed:
+                self._reader.submit(self._give_back, 1)
+            return was_there
+
+    def pin(self, names: frozenset[str]) -> None:
+        """The experts that stay here once they are here, and no others."""
+        with self._lock:
+            self._held.pinned = names
 
     def stats(self) -> TierStats:
         """Bytes of the storage form; what is unpacked for those who use it right now is not among them."""
         with self._lock:
-            return TierStats(self._hits, self._misses, self._evictions, len(self._held), self._num_bytes)
+            held = self._held
+            return TierStats(self._hits, self._misses, held.num_evictions, len(held.holdings), held.num_bytes)
+
+    def holdings(self) -> tuple[Holding, ...]:
+        """What is here, least recently used first, with the bytes of its storage form."""
+        with self._lock:
+            return self._held.holdings
 
     def close(self) -> None:
         """Nobody may wait for ever."""
@@ -153,6 +148,7 @@ class HostTier:
             raise EngineStopped("the engine was stopped")
         if job := self._jobs.get(adapter.generation):
             job.is_wanted |= is_wanted
+            job.is_kept = True
             return job
         self._wishes.pop(adapter.generation, None)
         job = self._jobs[adapter.generation] = _Job(adapter, is_wanted)
@@ -168,9 +164,9 @@ class HostTier:
         generation = job.adapter.generation
         try:
             with self._lock:
-                entry = self._held.get(generation)
-            if entry is not None:
-                self._settle(job, entry.stored, self._unpacked(entry.stored), "host")
+                stored = self._held.stored(generation)
+            if stored is not None:
+                self._settle(job, stored, self._unpacked(stored), "host")
                 return
             stored = self._files.read(generation) if self._files else None
             delta = None
@@ -185,6 +181,17 @@ class HostTier:
                 self._lowerer.submit(self._lower, job)
         except BaseException as fault:  # whatever it is, it reaches everybody who waits
             self._settle(job, fault=fault)
+        finally:
+            self._give_back(LEFT_OVER_BYTES)
+
+    def _give_back(self, least: int) -> None:
+        """On the reader's thread, since it takes some milliseconds; nothing where less than `least` was left over."""
+        with self._lock:
+            dropped = self._held.dropped_bytes
+            if dropped - self._given_back < least:
+                return
+            self._given_back = dropped
+        give_back()
 
     def _lower(self, job: _Job) -> None:
         """On the lowering's thread. What is served is what the storage form gives back."""
@@ -223,7 +230,8 @@ class HostTier:
                 return  # closed meanwhile
             del self._jobs[generation]
             if stored is not None and delta is not None:
-                self._keep(generation, stored, delta, job.is_wanted)
+                if job.is_kept:
+                    self._held.keep(stored, delta, job.is_wanted)
             elif isinstance(fault, AdapterIncompatible):
                 self._faults[generation] = (fault.name, fault.fault)
                 if len(self._faults) > MAX_FAULTS:
@@ -235,49 +243,7 @@ class HostTier:
         with self._lock:
             self._grant()
 
-    def _keep(self, generation: str, stored: StoredDelta, delta: Delta, is_wanted: bool) -> None:
-        if entry := self._held.get(generation):
-            entry.delta = ref(delta)
-            return
-        if not is_wanted and not self._make_room_for_a_wish(stored.num_bytes):
-            return
-        kept = delta if stored.storage == "plain" else None
-        self._held[generation] = _Entry(stored, ref(delta), kept, self._clock() if is_wanted else None)
-        self._held.move_to_end(generation, last=is_wanted)
-        self._num_bytes += stored.num_bytes
-        for other in list(self._held):
-            if self._num_bytes <= self.capacity_bytes:
-                break
-            if other != generation and not self._held[other].users:
-                self._evict(other)
-
-    def _make_room_for_a_wish(self, num_bytes: int) -> bool:
-        """Only what nobody uses or used lately goes; nothing does where that would not be enough."""
-        before = self._clock() - RECENT_S
-        idle = [g for g, e in self._held.items() if not e.users and (e.last_used is None or e.last_used < before)]
-        excess = self._num_bytes + num_bytes - self.capacity_bytes
-        if excess > sum(self._held[generation].stored.num_bytes for generation in idle):
-            return False
-        for generation in idle:
-            if self._num_bytes + num_bytes <= self.capacity_bytes:
-                break
-            self._evict(generation)
-        return True
-
-    def _touch(self, generation: str, entry: _Entry) -> None:
-        entry.last_used = self._clock()
-        self._held.move_to_end(generation)
-
-    def _handed(self, generation: str, fetched: Fetched) -> Fetched:
-        if entry := self._held.get(generation):
-            entry.users.add(fetched)
+    def _handed(self, delta: Delta, source: Source, began: float) -> Fetched:
+        fetched = Fetched(delta, source, time.perf_counter() - began)
+        self._held.add_user(fetched)
         return fetched
-
-    def _evict(self, generation: str) -> None:
-        self._evictions += self._drop(generation)
-
-    def _drop(self, generation: str) -> bool:
-        if (entry := self._held.pop(generation, None)) is None:
-            return False
-        self._num_bytes -= entry.stored.num_bytes
-        return True

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from engine.errors import EngineError, EngineStopped
-from engine.host_tier import Fetched
+from engine.held_deltas import Fetched
 from engine.plan import StepPlan, Upload
 from engine.request import TokenEvent, TokenLogprobs
 from engine.runner import Runner
@@ -19,7 +19,7 @@ from engine.sampler import describe, sample_batch
 from engine.scheduler import Scheduler
 from engine.sequence import Sequence
 from engine.stats import EngineStats
-from engine.tier_stats import Source, SwapTimes, TierStats
+from engine.tier_stats import Holding, Source, SwapTimes, TierStats
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +99,7 @@ class EngineLoop:
 
     def snapshot(self) -> EngineStats:
         stats, scheduler = self.stats, self.scheduler
+        held = tuple(self.runner.held.copy().values())
         return EngineStats(
             steps=stats.steps,
             prompt_tokens=stats.prompt_tokens,
@@ -111,11 +112,12 @@ class EngineLoop:
             queued=self.num_queued,
             num_slots=scheduler.slots.num_slots,
             slots_used=len(scheduler.slots.resident),
-            resident=tuple(sorted(self.runner.names.copy().values())),
+            resident=tuple(sorted(holding.name for holding in held)),
             kv_blocks_used=scheduler.blocks.num_blocks - scheduler.blocks.num_free,
             kv_blocks_total=scheduler.blocks.num_blocks,
             memory_bytes=self.runner.model.memory_bytes(),
-            tiers={"device": self._device_tier()},
+            tiers={"device": self._device_tier(held)},
+            holdings={"device": held},
             swap_seconds=self.times.swaps(),
             stage_seconds=self.times.stages(),
         )
@@ -155,6 +157,7 @@ class EngineLoop:
     def _drain(self) -> None:
         """Take what has arrived; wait for something when there is nothing to do."""
         while not self._inbox.empty() or not (self.scheduler.has_work or self._stopping):
+            self._clear_slots()  # what the last step ended may have been the last to use one; the wait has no end
             match self._inbox.get():
                 case Submit() as submit:
                     self._live[submit.sequence.id] = submit
@@ -165,7 +168,6 @@ class EngineLoop:
                         self._publish(sequence_id, events)
                 case Unload(generation):
                     self.scheduler.slots.retire(generation)
-                    self._clear_slots()
                 case Stop():
                     self._stopping = True
 
@@ -195,9 +197,9 @@ class EngineLoop:
         for slot in self.scheduler.slots.take_freed():
             self.runner.clear(slot)
 
-    def _device_tier(self) -> TierStats:
-        slots, sizes = self.scheduler.slots, self.runner.num_bytes.copy()
-        return TierStats(slots.hits, slots.misses, slots.evictions, len(sizes), sum(sizes.values()))
+    def _device_tier(self, held: tuple[Holding, ...]) -> TierStats:
+        slots, num_bytes = self.scheduler.slots, sum(holding.num_bytes for holding in held)
+        return TierStats(slots.hits, slots.misses, slots.evictions, len(held), num_bytes)
 
     def _draw(
         self, plan: StepPlan, logits: Tensor

@@ -13,6 +13,7 @@ from engine.model.delta import Delta, Mixtures
 from engine.model.layers import StepInputs
 from engine.model.transformer import Transformer
 from engine.plan import Row, StepPlan, Upload
+from engine.tier_stats import Holding
 from engine.uploads import Uploader
 
 T = TypeVar("T")
@@ -25,20 +26,18 @@ class Runner:
         self.config, self.model = config, model
         self.device = model.input_device
         self.uploader = Uploader(torch.device(config.device))
-        self.names: dict[int, str] = {}
-        """slot -> name of the expert in it."""
-        self.num_bytes: dict[int, int] = {}
-        """slot -> bytes of the expert in it."""
+        self.held: dict[int, Holding] = {}
+        """slot -> the expert in it."""
 
     def upload(self, upload: Upload, delta: Delta) -> None:
         """Copy an adapter into its slot; `uploader.finished` tells how long that took."""
         self.uploader.run(upload, partial(self.model.load_slot, upload.slot, delta))
-        self.names[upload.slot], self.num_bytes[upload.slot] = delta.name, delta.num_bytes
+        self.held[upload.slot] = Holding(delta.generation, delta.name, delta.num_bytes)
 
     def clear(self, slot: int) -> None:
         """Empty a slot; on a CPU its pages go back to the system."""
         self.model.clear_slot(slot)
-        del self.names[slot], self.num_bytes[slot]
+        del self.held[slot]
 
     @torch.inference_mode()
     def forward(self, plan: StepPlan) -> Tensor:

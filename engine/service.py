@@ -187,7 +187,8 @@ class Engine:
     def stats(self) -> EngineStats:
         tiers = {"host": self._host.stats(), **({"disk": self._files.stats()} if self._files else {})}
         stats = self._loop.snapshot()
-        return replace(stats, tiers={**stats.tiers, **tiers})
+        holdings = {**stats.holdings, "host": self._host.holdings()}
+        return replace(stats, tiers={**stats.tiers, **tiers}, holdings=holdings)
 
     def wish(self, adapter: HostAdapter) -> None:
         """It may be asked for soon: bring it to host memory when nothing else is being made, if there is room."""
@@ -206,6 +207,14 @@ class Engine:
         with suppress(EngineStopped):
             self._loop.send(Unload(generation))
         return self._host.unload(generation)
+
+    async def warm(self, adapter: HostAdapter) -> None:
+        """Bring it to host memory, lowered if need be. Raises AdapterIncompatible or EngineStopped."""
+        await self._host.get(adapter)
+
+    def pin(self, names: frozenset[str]) -> None:
+        """Experts whose lowered forms are not evicted from host memory, whatever the bound; slots they share."""
+        self._host.pin(names)
 
     def check_capacity(self) -> None:
         """Raises EngineOverloaded when another request would exceed the queue."""

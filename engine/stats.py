@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from engine.tier_stats import Histogram, Source, Stage, TierStats
+from engine.tier_stats import Histogram, Holding, Source, Stage, TierStats
 
 
 @dataclass(slots=True)
@@ -33,6 +33,8 @@ class EngineStats:
     """By kind: base, slots, kv."""
     tiers: Mapping[str, TierStats] = field(default_factory=dict)
     """By name: device, host, and disk where lowered adapters are kept there."""
+    holdings: Mapping[str, tuple[Holding, ...]] = field(default_factory=dict)
+    """What is in them, of device and host."""
     swap_seconds: Mapping[tuple[str, Source], Histogram] = field(default_factory=dict)
     """By adapter kind and where the swap found it; from the fetching of the package to the end of the copy."""
     stage_seconds: Mapping[Stage, Histogram] = field(default_factory=dict)

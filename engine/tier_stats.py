@@ -31,6 +31,15 @@ class TierStats:
 
 
 @dataclass(frozen=True, slots=True)
+class Holding:
+    """An adapter that a tier holds at this moment."""
+
+    generation: str
+    name: str
+    num_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Histogram:
     """Observations by SWAP_BUCKETS and one more for what is above them all; not cumulative."""
 

@@ -82,6 +82,11 @@ def serve(
         log_level=log_level,
         log_format=log_format,
     )
+    _run(settings)
+
+
+def _run(settings: Settings) -> None:
+    """Until a signal ends it; exits with the fault where the base or an expert cannot be loaded."""
     log.configure(settings.log_level, settings.log_format)
     failures: list[BaseException] = []
 

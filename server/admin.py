@@ -14,7 +14,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from adapters_store.installer import ANY, Installer
 from engine.errors import AdapterIncompatible
-from server.expert_views import resident_data, state_data
+from server.expert_views import memory_data, resident_data, state_data, tier_data
 from server.generation import fetch
 from server.log import log_event
 from server.security import KeyFirst, may_administer
@@ -99,6 +99,7 @@ async def _load(services: Services, name: str) -> dict[str, Any]:
         manifest, generation = lease.adapter.manifest, lease.adapter.generation
         if not services.is_compatible(manifest):
             raise AdapterIncompatible(manifest.name, "it was made for another base than the one that runs")
+        await services.engine.warm(lease.adapter)
         return {"name": manifest.name, "generation": generation, "bytes": lease.adapter.num_bytes}
 
 
@@ -116,17 +117,19 @@ def _act(services: Services, name: str, action: Action, expected: str) -> dict[s
 
 
 def _state(services: Services, settings: Settings) -> dict[str, Any]:
-    host, device = services.store.stats(), services.engine.stats()
+    host, device, residents = services.store.stats(), services.engine.stats(), services.store.residents()
     return {
         "revision": services.store.revision,
         "base": {"name": services.base_name, "fingerprint": services.engine.fingerprint},
+        "experts": memory_data(residents, device.holdings),
+        "tiers": tier_data(device.tiers),
         "host": {
             "capacity_bytes": settings.host_memory_bytes,
             "resident_bytes": host.resident_bytes,
             "hits": host.hits,
             "misses": host.misses,
             "evictions": host.evictions,
-            "residents": resident_data(services.store.residents()),
+            "residents": resident_data(residents),
         },
         "device": {
             "kind": services.engine.device,

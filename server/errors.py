@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -71,6 +72,12 @@ class RequestRefused(ServerError):
     def __init__(self, param: str, reason: str) -> None:
         self.param = param
         super().__init__(f"{param}: {reason}")
+
+    @classmethod
+    def of(cls, faults: ValidationError) -> "RequestRefused":
+        """A body that passed in its own form and not in ours: the first fault, in our form's words."""
+        first = faults.errors(include_input=False)[0]
+        return cls(str(first["loc"][0]) if first["loc"] else "body", str(first["msg"]))
 
 
 class ExpertRepeated(ServerError):

@@ -16,9 +16,9 @@ from adapters_store.errors import GenerationConflict, PackageInvalid
 from adapters_store.installer import ANY, Change, Installer, name_of, read_content
 from adapters_store.policy import Policy
 from adapters_store.store import AdapterStore
-from server.expert_views import list_table, ps_table, short, show_table, state_data
+from server.expert_views import list_table, ps_table, short, show_table, state_data, storage_data
 from server.package_commands import keygen, migrate_packages, sign_package, verify
-from server.packages import Source, fingerprint_of, import_source, installing_policy, policy_of
+from server.packages import Source, fingerprint_of, import_source, installing_policy, policy_of, storage_of
 from server.settings import ServerError, Settings, SettingsInvalid, local_url, settings_with
 from server.terminal import Out, answering
 
@@ -48,15 +48,19 @@ def list_experts(experts: Experts = None, as_json: Json = False) -> None:
 
 
 @experts_cli.command()
-def show(name: Name, experts: Experts = None, as_json: Json = False) -> None:
-    """Everything about one expert."""
+def show(name: Name, experts: Experts = None, base: Base = None, as_json: Json = False) -> None:
+    """Everything about one expert, and what the setting adapter_storage in fewer bits would cost it."""
     with answering(as_json) as out:
-        store = _store(settings_with(experts=experts))
+        settings = settings_with(experts=experts, base=base)
+        store = _store(settings)
         state = store.state(name)
+        with out.working("measuring the forms of storage"):
+            storage = storage_of(state, settings)
         files = [
             {"name": entry.name, "bytes": entry.size} for entry in (state.manifest.files if state.manifest else ())
         ]
-        out.tell({**state_data(state, store.policy), "files": files}, lambda: show_table(state, store.policy))
+        data = {**state_data(state, store.policy), "files": files, "storage": storage_data(storage)}
+        out.tell(data, lambda: show_table(state, store.policy, storage))
 
 
 @experts_cli.command()

@@ -13,6 +13,8 @@ from adapters_store.cache import Resident
 from adapters_store.manifest import Manifest
 from adapters_store.policy import Policy
 from adapters_store.store import ExpertState
+from engine.packing import PackingError
+from engine.tier_stats import Holding, TierStats
 from server.sizes import format_size
 from server.terminal import plain
 
@@ -65,6 +67,42 @@ def resident_data(residents: Iterable[Resident]) -> list[dict[str, Any]]:
     ]
 
 
+def memory_data(residents: Iterable[Resident], holdings: Mapping[str, Iterable[Holding]]) -> list[dict[str, Any]]:
+    """Who takes memory where, for programs: the package, its lowered form and its slot, a line for each generation.
+
+    A package without weights takes next to nothing; what a retired one still takes goes with its last lease.
+    """
+    lines: dict[tuple[str, str | None], dict[str, Any]] = {}
+
+    def line(name: str, generation: str | None) -> dict[str, Any]:
+        empty = {"package_bytes": 0, "host_bytes": 0, "slot_bytes": 0, "leases": 0, "retired": False}
+        return lines.setdefault((name, generation), {"name": name, "generation": generation, **empty})
+
+    for resident in residents:
+        entry = line(resident.name, resident.generation)
+        entry["package_bytes"] += resident.num_bytes
+        entry["leases"] += resident.leases
+        entry["retired"] |= resident.is_retired
+    for tier, key in (("host", "host_bytes"), ("device", "slot_bytes")):
+        for holding in holdings.get(tier, ()):
+            line(holding.name, holding.generation)[key] += holding.num_bytes
+    return sorted(lines.values(), key=lambda entry: (entry["name"], entry["generation"] or ""))
+
+
+def tier_data(tiers: Mapping[str, TierStats]) -> dict[str, Any]:
+    """The tiers that lowered experts pass, for programs."""
+    return {
+        name: {
+            "residents": stats.residents,
+            "bytes": stats.num_bytes,
+            "hits": stats.hits,
+            "misses": stats.misses,
+            "evictions": stats.evictions,
+        }
+        for name, stats in tiers.items()
+    }
+
+
 def grammar_label(manifest: Manifest) -> str:
     grammar = manifest.grammar
     return "" if grammar is None else grammar.library or grammar.file or ""
@@ -94,7 +132,17 @@ def list_table(states: Iterable[ExpertState], policy: Policy) -> Table:
     return table
 
 
-def show_table(state: ExpertState, policy: Policy) -> Table:
+def storage_data(storage: Iterable[PackingError] | str) -> dict[str, Any]:
+    """What each form of storage takes and costs, for programs; `error` is relative, 0.01 being one per cent."""
+    if isinstance(storage, str):
+        return {"fault": storage}
+    return {
+        one.storage: {"bytes": one.num_bytes, "error": one.whole, "error_by_module": dict(one.by_module)}
+        for one in storage
+    }
+
+
+def show_table(state: ExpertState, policy: Policy, storage: Iterable[PackingError] | str) -> Table:
     """One expert, line by line."""
     table = Table(show_header=False, box=None)
     data = state_data(state, policy)
@@ -120,20 +168,32 @@ def show_table(state: ExpertState, policy: Policy) -> Table:
         table.add_row("example", Text(plain(example)))
     for entry in manifest.files if manifest else ():
         table.add_row("file", Text(f"{entry.name}  {format_size(entry.size)}  {entry.sha256}"))
+    if isinstance(storage, str):
+        table.add_row("storage", Text(plain(f"not measured: {storage}")))
+    else:
+        for one in storage:
+            table.add_row("storage", Text(_storage_line(one)))
     return table
+
+
+def _storage_line(found: PackingError) -> str:
+    """The whole, then the modules with the largest errors first."""
+    line = f"{found.storage}  {format_size(found.num_bytes)}"
+    if found.storage == "plain" or not found.by_module:
+        return f"{line}  as it is in a slot"
+    modules = sorted(found.by_module.items(), key=lambda item: -item[1])
+    return f"{line}  error {found.whole:.2%}: " + ", ".join(f"{module} {error:.2%}" for module, error in modules)
 
 
 def ps_table(state: Mapping[str, Any]) -> Table:
     """What the answer of `/admin/state` says of memory."""
-    on_device = set(state["device"]["resident"])
-    table = Table("expert", "generation", "host memory", "leases", "slot", "note")
-    for resident in state["host"]["residents"]:
-        name, note = resident["name"], "retired" if resident["retired"] else ""
-        slot = "yes" if name in on_device and not resident["retired"] else ""
-        row = (name, short(resident["generation"]), format_size(resident["bytes"]), str(resident["leases"]), slot, note)
-        table.add_row(*row)
-    for name in sorted(on_device - {resident["name"] for resident in state["host"]["residents"]}):
-        table.add_row(name, "", "", "", "yes", "")
+    table = Table("expert", "generation", "package", "lowered", "slot", "leases", "note")
+    for expert in state["experts"]:
+        sizes = [
+            format_size(expert[key]) if expert[key] else "" for key in ("package_bytes", "host_bytes", "slot_bytes")
+        ]
+        note = "retired" if expert["retired"] else ""
+        table.add_row(expert["name"], short(expert["generation"]), *sizes, str(expert["leases"]), note)
     return table
 
 

@@ -7,17 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adapters_store.archive import read_archive
-from adapters_store.errors import PackageInvalid
+from adapters_store.errors import BaseModelInvalid, PackageInvalid
 from adapters_store.files import read_file
 from adapters_store.fingerprint import base_fingerprint
 from adapters_store.hivellm import import_hivellm, is_hivellm
 from adapters_store.importing import PICKLES, Imported, import_peft, migrate
 from adapters_store.installer import read_content
 from adapters_store.manifest import CONFIG_FILE, GRAMMAR_FILE, README_FILE, SOFT_PROMPT_FILE, WEIGHTS_FILE
-from adapters_store.package import MANIFEST_FILE
+from adapters_store.package import MANIFEST_FILE, read_package
 from adapters_store.policy import LENIENT, Policy
 from adapters_store.signature import read_trusted_keys
+from adapters_store.store import ExpertState
 from engine.config import EngineConfig
+from engine.errors import AdapterIncompatible, UnsupportedModel
+from engine.packing import PackingError
+from engine.storage_report import storage_report
 from server.base import BASE_FILES, resolve_base
 from server.hub import Download, Need, resolve
 from server.settings import Settings, SettingsInvalid
@@ -63,6 +67,18 @@ def installing_policy(settings: Settings, base: str | None) -> Policy:
 def fingerprint_of(settings: Settings) -> str:
     """Reads all weights of the base; raises SettingsInvalid or BaseModelInvalid."""
     return base_fingerprint(resolve_base(settings.base, settings.revision, BASE_FILES))
+
+
+def storage_of(state: ExpertState, settings: Settings) -> tuple[PackingError, ...] | str:
+    """What each form of storage takes and costs; or why that cannot be said. The hub is not asked."""
+    if not settings.base.is_dir():
+        return f"the base {settings.base.as_posix()} is no directory here"
+    if state.manifest is None:
+        return "the package is broken"
+    try:
+        return storage_report(read_package(state.directory, policy_of(settings)), settings.base)
+    except (PackageInvalid, BaseModelInvalid, AdapterIncompatible, UnsupportedModel) as fault:
+        return str(fault)
 
 
 def import_source(source: Source, base: str, download: Download | None = None) -> Imported:

@@ -7,7 +7,7 @@ The inputs go on as they are, without a chat template. Errors have the shape tha
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 from starlette.responses import JSONResponse, Response
 
@@ -64,7 +64,7 @@ class GrammarParameter(Open):
             return RegexGrammar(regex=value)
         if isinstance(value, dict) and self.type != "regex":
             inner = value.get("schema")
-            return SchemaGrammar.model_validate({"json_schema": inner if isinstance(inner, dict) else value})
+            return SchemaGrammar(json_schema=inner if isinstance(inner, dict) else value)
         if self.type == "json_object" and value is None:
             return "json_object"
         raise RequestRefused("grammar", f"a grammar of type {self.type!r} needs another value")
@@ -120,7 +120,7 @@ class TgiRequest(Open):
     def to_generate(self, has_details: bool) -> GenerateRequest:
         asked = self.parameters
         grammar = asked.grammar or asked.response_format
-        fields = {
+        fields: dict[str, object] = {
             "temperature": asked.told_temperature(),
             "top_k": asked.top_k,
             "top_p": asked.top_p,
@@ -133,15 +133,11 @@ class TgiRequest(Open):
             "ignore_eos": asked.ignore_eos_token,
             "logprobs": (asked.top_n_tokens or 0) if has_details else None,
         }
-        return GenerateRequest.model_validate(
-            {
-                **fields,
-                "prompt": self.inputs,
-                "raw": True,
-                "experts": _experts(asked),
-                "grammar": grammar.wish() if grammar else "auto",
-            }
-        )
+        fields |= {"prompt": self.inputs, "raw": True, "experts": _experts(asked)}
+        try:
+            return GenerateRequest.model_validate({**fields, "grammar": grammar.wish() if grammar else "auto"})
+        except ValidationError as faults:
+            raise RequestRefused.of(faults) from None
 
 
 def _experts(asked: Parameters) -> object:

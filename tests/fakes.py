@@ -236,6 +236,7 @@ class FakeEngine:
         self.generations: list[FakeGeneration] = []
         self.resident: list[str] = []
         self.wishes: list[str] = []
+        self.warmed: list[str] = []
         self.num_running = 0
         self.num_queued = 0
         self.num_restarts = 0
@@ -300,6 +301,9 @@ class FakeEngine:
         swap_ms = 2.0 * sum(name not in self.resident for name in names)
         self.resident += [name for name in names if name not in self.resident]
         return Timings(queue_ms=0.5, swap_ms=swap_ms, first_token_ms=3.0, total_ms=7.0)
+
+    async def warm(self, adapter: HostAdapter) -> None:
+        self.warmed.append(adapter.manifest.name)
 
     def wish(self, adapter: HostAdapter) -> None:
         self.wishes.append(adapter.manifest.name)

@@ -6,9 +6,10 @@ A field that no one here knows is passed over too, as other servers do; the appl
 from collections.abc import Mapping
 from typing import ClassVar, Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
+from server.errors import RequestRefused
 from server.grammar_fields import GrammarField
 from server.openai.formats import GrammarFields
 from server.openai.naming import experts_of
@@ -96,18 +97,20 @@ class OpenAIFields(SamplingFields, GrammarFields):
         return bool(self.has_usage_chunk and self.stream_options and self.stream_options.continuous_usage_stats)
 
     def request(self, base: str, grammar: GrammarField | None, **fields: object) -> GenerateRequest:
-        """The request of these fields and the form's own. Raises ModelNotFound."""
-        return GenerateRequest.model_validate(
-            {
-                **self.sampling(),
-                **{name: value for name, value in fields.items() if value is not None},
-                "experts": self._weighted(experts_of(self.model, base)),
-                "max_experts": self.max_experts or 1,
-                "grammar": grammar,
-                "stream": bool(self.stream),
-                "timeout": self.timeout,
-            }
-        )
+        """The request of these fields and the form's own. Raises ModelNotFound and RequestRefused."""
+        translated = {
+            **self.sampling(),
+            **{name: value for name, value in fields.items() if value is not None},
+            "experts": self._weighted(experts_of(self.model, base)),
+            "max_experts": self.max_experts or 1,
+            "grammar": grammar,
+            "stream": bool(self.stream),
+            "timeout": self.timeout,
+        }
+        try:
+            return GenerateRequest.model_validate(translated)
+        except ValidationError as faults:
+            raise RequestRefused.of(faults) from None
 
     def _weighted(self, named: Experts) -> object:
         """The experts, those of `model` where the field names none, with their weights."""

@@ -107,28 +107,16 @@ class ResponseRequest(OpenAIFields):
             raise PydanticCustomError("n", "n is not part of this form")
         return self
 
-    @model_validator(mode="after")
-    def _choice_is_there(self) -> Self:
-        names = [tool.name for tool in self.tools or ()]
-        if len(set(names)) < len(names):
-            raise PydanticCustomError("repeated_tool", "two tools have the same name")
-        if self.tool_choice == "required" and not names:
-            raise PydanticCustomError("tools_missing", "tool_choice is 'required', and there are no tools")
-        if isinstance(self.tool_choice, NamedFlatTool) and self.tool_choice.name not in names:
-            raise PydanticCustomError("tool_unknown", "tool_choice names a function that is not among the tools")
-        return self
-
     @property
     def unknown_fields(self) -> frozenset[str]:
         return super().unknown_fields - {*_STATEFUL, "include", "reasoning", "max_tool_calls"}
 
     def to_generate(self, base: str) -> GenerateRequest:
-        uses_tools = bool(self.tools) and self.tool_choice != "none"
         tools = [Tool(type="function", function=Function(**_function(tool))) for tool in self.tools or ()]
         choice = self.tool_choice
         return self.request(
             base,
-            "auto" if uses_tools else self._grammar(),
+            self._grammar(),
             messages=self._messages(),
             tools=tools or None,
             tool_choice={"type": "function", "function": {"name": choice.name}}

@@ -53,10 +53,10 @@ class Detokenized(Wire):
 
 async def tokenize(exchange: Exchange, body: TokenizeRequest, visit: Visit) -> Tokens:
     """Raises PromptTooLong for what no request could send."""
-    asked = GenerateRequest.model_validate(
-        {"prompt": body.prompt, "messages": body.messages, "raw": body.prompt is not None}
-        | ({"tools": body.tools, "tool_choice": body.tool_choice} if body.messages else {})
-    )
+    fields: dict[str, object] = {"prompt": body.prompt, "raw": True}
+    if body.messages is not None:
+        fields = {"messages": body.messages, "tools": body.tools, "tool_choice": body.tool_choice}
+    asked = GenerateRequest.model_validate(fields)
     async with exchange.work(visit) as services:
         check_length(services, asked)
         ids = await asyncio.to_thread(encode, services.tokenizer, asked)

@@ -12,9 +12,11 @@ import pytest
 import torch
 
 from adapters_store.package import HostAdapter
+from engine import host_tier
 from engine.config import AdapterStorage
 from engine.errors import AdapterIncompatible, EngineStopped
-from engine.host_tier import RECENT_S, Fetched, HostTier
+from engine.held_deltas import RECENT_S, Fetched
+from engine.host_tier import HostTier
 from engine.lowered_files import FilesConfig, LoweredFiles
 from engine.model.delta import Delta, LinearDelta
 from engine.packing import StoredDelta, pack, unpack
@@ -39,7 +41,7 @@ class SmallForms:
         if adapter.generation == "broken":
             raise AdapterIncompatible("name", "it is broken")
         rows = torch.linspace(-1, 1, 50).view(1, 50)
-        return Delta(adapter.generation, "name", {"q": LinearDelta(a=rows, b=rows)})
+        return Delta(adapter.generation, f"of {adapter.generation}", {"q": LinearDelta(a=rows, b=rows)})
 
     def pack(self, delta: Delta) -> StoredDelta:
         return pack(delta, self.storage)
@@ -189,6 +191,57 @@ async def test_unloading_frees_the_bytes_and_leaves_users_their_adapter(tier: Ho
     assert tier.unload("a") and not tier.unload("a")
     assert tier.stats().num_bytes == 0 and tier.stats().residents == 0
     assert used.delta.num_bytes == 400
+
+
+async def test_what_was_unloaded_while_it_was_made_goes_to_those_who_wait_and_is_not_kept(
+    tier: HostTier, forms: SmallForms, adapter: HostAdapter
+) -> None:
+    forms.may_go.clear()
+    waiting = asyncio.create_task(fetch(tier, adapter, "a"))
+    await asyncio.sleep(0.02)
+    assert not tier.unload("a")
+    forms.may_go.set()
+    assert (await waiting).source == "package"
+    assert not tier.holds("a") and tier.stats().num_bytes == 0
+    forms.may_go.clear()
+    again = [asyncio.create_task(fetch(tier, adapter, "a"))]
+    await asyncio.sleep(0.02)
+    tier.unload("a")
+    again.append(asyncio.create_task(fetch(tier, adapter, "a")))
+    await asyncio.sleep(0.02)
+    forms.may_go.set()
+    await asyncio.gather(*again)
+    assert tier.holds("a"), "somebody has asked for it since"
+
+
+async def test_the_pinned_stay_and_can_be_unloaded(tier: HostTier, adapter: HostAdapter) -> None:
+    tier.pin(frozenset({"of a"}))
+    for generation in ("a", "b", "c", "d"):
+        await fetch(tier, adapter, generation)
+        gc.collect()
+    assert tier.holds("a") and tier.holds("d") and tier.stats().num_bytes == 800
+    assert [(held.generation, held.name) for held in tier.holdings()] == [("a", "of a"), ("d", "of d")]
+    tier.pin(frozenset())
+    await fetch(tier, adapter, "e")
+    assert not tier.holds("a")
+    tier.pin(frozenset({"of e"}))
+    assert tier.unload("e") and not tier.holds("e")
+
+
+async def test_memory_is_given_back_after_an_unloading_and_now_and_then_after_evictions(
+    tier: HostTier, adapter: HostAdapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_back: list[int] = []
+    monkeypatch.setattr(host_tier, "LEFT_OVER_BYTES", 1200)
+    monkeypatch.setattr(host_tier, "give_back", lambda: given_back.append(tier.stats().evictions))
+    for number in range(12):
+        await fetch(tier, adapter, str(number))
+        gc.collect()
+    tier._reader.submit(int).result()
+    assert len(given_back) == 3 and tier.stats().evictions == 10
+    tier.unload("11")
+    tier._reader.submit(int).result()
+    assert len(given_back) == 4
 
 
 async def test_a_wish_is_here_when_it_is_asked_for(tier: HostTier, forms: SmallForms, adapter: HostAdapter) -> None:

@@ -84,6 +84,7 @@ def test_the_error_is_that_of_the_written_out_products(storage: AdapterStorage) 
     assert found.by_module == pytest.approx({"q": q, "v": errors["0.v"] / norms["0.v"]}, rel=1e-3)
     whole = (sum(e**2 for e in errors.values()) / sum(n**2 for n in norms.values())) ** 0.5
     assert found.whole == pytest.approx(whole, rel=1e-3)
+    assert packing_error(delta, "plain").whole == 0
     assert 0 < found.whole < (0.02 if storage == "int8" else 0.2)
 
 

@@ -9,7 +9,9 @@ from pydantic import SecretStr
 
 from adapters_store.installer import Installer, read_content
 from adapters_store.store import AdapterStore
+from engine.tier_stats import Holding
 from server.app import create_app
+from server.expert_views import memory_data
 from server.services import Lifecycle, Services
 from server.settings import Settings, SettingsInvalid, settings_with
 from tests.fakes import FakeEngine, write_expert
@@ -84,6 +86,24 @@ async def test_an_expert_is_loaded_held_and_unloaded_by_name(admin: httpx.AsyncC
     state = (await admin.get("/admin/state")).json()
     assert (state["host"]["residents"], state["host"]["resident_bytes"]) == ([], 0)
     assert (await admin.post("/admin/experts/sql/unload")).json()["was_loaded"] is False
+
+
+async def test_memory_is_told_by_generation_over_all_tiers(services: Services) -> None:
+    with services.store.fetch("sql") as lease:
+        generation = lease.adapter.generation
+        holdings = {"host": (Holding(generation, "sql", 70),), "device": (Holding("older", "sql", 60),)}
+        told = memory_data(services.store.residents(), holdings)
+    package = lease.adapter.num_bytes
+    both = {"name": "sql", "retired": False}
+    assert sorted(told, key=lambda entry: -entry["leases"]) == [
+        {**both, "generation": generation, "package_bytes": package, "host_bytes": 70, "slot_bytes": 0, "leases": 1},
+        {**both, "generation": "older", "package_bytes": 0, "host_bytes": 0, "slot_bytes": 60, "leases": 0},
+    ]
+
+
+async def test_the_tiers_of_the_engine_are_told(admin: httpx.AsyncClient) -> None:
+    tiers = (await admin.get("/admin/state")).json()["tiers"]
+    assert tiers["device"] == {"residents": 2, "bytes": 200, "hits": 3, "misses": 2, "evictions": 1}
 
 
 async def test_the_device_is_told_too(admin: httpx.AsyncClient, engine: FakeEngine) -> None:

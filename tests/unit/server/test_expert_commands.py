@@ -82,6 +82,25 @@ def test_a_package_is_added_listed_shown_and_removed(package: Path) -> None:
     assert data("list") == []
 
 
+def test_show_says_what_storage_in_fewer_bits_would_cost(package: Path, tmp_path: Path) -> None:
+    data("add", package)
+    storage = data("show", "units")["storage"]
+    assert storage["plain"]["bytes"] > storage["int8"]["bytes"] > storage["int4"]["bytes"]
+    assert storage["plain"]["error"] == 0 < storage["int8"]["error"] < 0.01 < storage["int4"]["error"] < 0.1
+    assert set(storage["int4"]["error_by_module"]) >= {"q_proj", "down_proj"}
+    shown = invoke("show", "units").stdout
+    assert f"error {storage['int8']['error']:.2%}: " in shown and "as it is in a slot" in shown
+    assert "is no directory here" in data("show", "units", "--base", tmp_path / "gone")["storage"]["fault"]
+
+
+def test_show_says_why_storage_is_not_measured(root: Path) -> None:
+    write_expert(root, "odd")
+    (root / "broken").mkdir()
+    assert "belongs to no linear layer of this base" in data("show", "odd")["storage"]["fault"]
+    assert data("show", "broken")["storage"] == {"fault": "the package is broken"}
+    assert "not measured" in invoke("show", "odd").stdout
+
+
 def test_what_is_there_is_not_added_again_but_replaced_and_swapped_back(package: Path) -> None:
     first = data("add", package)["generation"]
     reworded(package, b"# Second")

@@ -443,3 +443,25 @@ async def test_a_long_silence_is_filled_with_comments(app: FastAPI, engine: Fake
         while not (text := await request.text()).startswith("data: "):
             pass
     assert json.loads(text.removeprefix("data: "))["choices"][0]["delta"]["content"] == "b"
+
+
+async def test_thinking_comes_in_a_field_of_its_own_and_is_counted(
+    client: httpx.AsyncClient, engine: FakeEngine
+) -> None:
+    engine.rule = lambda *_: "so>it is 4"
+    fields = {"model": "tiny", "chat_template_kwargs": {"enable_thinking": True}, "thinking_budget": 20}
+    whole = await ask(client, **fields)
+    message = whole["choices"][0]["message"]
+    assert (message["reasoning_content"], message["content"]) == ("so", "it is 4")
+    assert whole["usage"]["completion_tokens_details"]["reasoning_tokens"] == 3
+    *chunks, _ = events((await client.post(PATH, json={"messages": USER, "stream": True, **fields})).text)
+    deltas = [chunk["choices"][0]["delta"] for chunk in chunks]
+    assert "".join(delta.get("reasoning_content", "") for delta in deltas) == "so"
+    assert "".join(delta.get("content", "") for delta in deltas) == "it is 4"
+
+
+async def test_who_answered_and_how_long_it_took_is_in_the_head(client: httpx.AsyncClient) -> None:
+    response = await client.post(PATH, json={"messages": USER, "model": "sql"})
+    assert response.headers["x-experts"] == "sql" and "total;dur=" in response.headers["server-timing"]
+    streamed = await client.post(PATH, json={"messages": USER, "model": "sql", "stream": True})
+    assert streamed.headers["x-experts"] == "sql"
