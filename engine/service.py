@@ -251,17 +251,17 @@ class Engine:
             raise
         return generation
 
+    def _new_loop(self) -> EngineLoop:
+        blocks = BlockPool(self._kv_blocks, self.config.block_size)
+        scheduler = Scheduler(self.config, blocks, self.shape.vocab_size, self.shape.eos_ids)
+        return EngineLoop(scheduler, Runner(self.config, self._model), self._times)
+
     def _mailbox_here(self) -> Mailbox:
         """That of the running event loop; a server has one loop, and keeps it."""
         loop = asyncio.get_running_loop()
         if self._mailbox is None or self._mailbox.loop is not loop:
             self._mailbox = Mailbox(loop)
         return self._mailbox
-
-    def _new_loop(self) -> EngineLoop:
-        blocks = BlockPool(self._kv_blocks, self.config.block_size)
-        scheduler = Scheduler(self.config, blocks, self.shape.vocab_size, self.shape.eos_ids)
-        return EngineLoop(scheduler, Runner(self.config, self._model), self._times)
 
     def _sequence(
         self, request: GenerationRequest, deltas: tuple[Delta, ...], weights: list[float], submitted: float

@@ -38,12 +38,12 @@ class Tokenizer:
         self.hf, self.eos_ids = hf, eos_ids
         added = sorted((re.escape(str(token)) for token in hf.get_added_vocab()), key=len, reverse=True)
         self._added = re.compile(f"(?=({'|'.join(added) or '(?!)'}))")
+        self.max_token_bytes = _max_token_bytes(hf)
+        """No token stands for more bytes of UTF-8 of a text than this."""
         self._added_tokens = frozenset(hf.get_added_vocab())
         self._byte_of = _byte_alphabet()
         self._special_ids = frozenset(hf.all_special_ids)
         self._shown_bytes: dict[int, bytes] = {}
-        self.max_token_bytes = _max_token_bytes(hf)
-        """No token stands for more bytes of UTF-8 of a text than this."""
 
     @classmethod
     def load(cls, directory: Path) -> "Tokenizer":

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from engine.errors import DeadlineExceeded, PromptTooLong
 from router.decision import RouteDecision
+from server.conversation import Turn, turns
 from server.keys import Caller
 from server.schemas import GenerateRequest
 from server.security import ExpertForbidden
@@ -30,14 +31,21 @@ async def within(seconds: float | None) -> AsyncIterator[None]:
 
 def check_length(services: Services, body: GenerateRequest) -> None:
     """Raises PromptTooLong for a text that cannot fit, however it is cut into tokens: tokenizing it takes seconds."""
+    limit = services.engine.max_context - 1
     if isinstance(body.prompt, list):
-        return
-    texts = [turn.text for turn in body.turns]
-    texts += [call.function.arguments for turn in body.turns for call in turn.tool_calls or ()]
-    num_bytes = sum(len(text.encode()) for text in texts)
-    least, limit = -(-num_bytes // services.tokenizer.max_token_bytes), services.engine.max_context - 1
+        least = len(body.prompt)
+    else:
+        num_bytes = sum(map(_num_bytes, turns(body.turns, (body.tools or ()) if body.uses_tools else ())))
+        least = -(-num_bytes // services.tokenizer.max_token_bytes)
     if least > limit:
         raise PromptTooLong(least, limit, is_least=True)
+
+
+def _num_bytes(turn: Turn) -> int:
+    """Of its text; markup is tokens of its own."""
+    _, content = turn
+    parts = (content,) if isinstance(content, str) else content
+    return sum(len(part.encode()) for part in parts if isinstance(part, str))
 
 
 def permitted(decision: RouteDecision, caller: Caller) -> RouteDecision:

@@ -4,24 +4,25 @@ A form of the wire brings its body to a GenerateRequest and says how parts and a
 HTTP, and no form. Called by `routes`, `openai` and `tgi`.
 """
 
-from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
-from contextlib import ExitStack
-from typing import NamedTuple, Protocol
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Sequence
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Protocol
 
-from fastapi import Request
 from starlette.responses import Response
 
 from server.admission import Admission
+from server.bounds import within
 from server.errors import error_body, fault_of
 from server.generation import Answer, Running, answer, begin
 from server.log import log_event, log_fault
 from server.metrics import Metrics
-from server.replies import reply_of
+from server.replies import headers_of, reply_of
 from server.schemas import GenerateRequest, Reply
-from server.security import authorize
 from server.services import Lifecycle, Services
-from server.streaming import EventStream, Part, cancelling_on_disconnect, event_of
+from server.streaming import EventStream, Streamed, cancelling_on_disconnect, event_of
 from server.telemetry import Note, Telemetry
+from server.visit import Visit
 
 Answers = Sequence[Answer]
 
@@ -30,17 +31,18 @@ class StreamForm(Protocol):
     """How a streamed answer looks: events, made as its parts come."""
 
     def opening(self) -> Iterable[str]: ...
-    def part(self, part: Part) -> Iterable[str]: ...
+    def part(self, part: Streamed) -> Iterable[str]: ...
     def closing(self, answers: Answers) -> Iterable[str]: ...
     def error(self, error: Exception) -> Iterable[str]: ...
 
 
-class Whole(NamedTuple):
-    """What came of the bodies, each in its place, and the head of the response."""
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A request that runs, who asked, and what is to be told of it at its end."""
 
-    running: list[Running]
-    answers: list[tuple[Answer, ...]]
-    headers: dict[str, str]
+    running: Running
+    visit: Visit
+    note: Note
 
 
 class Exchange:
@@ -60,77 +62,80 @@ class Exchange:
         if fields:
             self._metrics.count_unknown_fields(route, len(fields))
 
-    async def whole(self, request: Request, bodies: Sequence[GenerateRequest]) -> Whole:
+    @asynccontextmanager
+    async def work(self, visit: Visit) -> AsyncIterator[Services]:
+        """A place and the time of the visit for work that generates nothing. Raises ServerFull or KeyBusy."""
+        with self._admission.place(visit.caller):
+            async with within(visit.seconds):
+                yield self.services
+
+    async def whole(
+        self, visit: Visit, bodies: Sequence[GenerateRequest]
+    ) -> tuple[list[Running], list[tuple[Answer, ...]]]:
         """The answers to some bodies that came as one request. Who leaves has stopped the work."""
         with ExitStack() as held:
-            begun = await self._begin(request, bodies, held)
-            running = [each for each, _ in begun]
+            begun = await self._begin(visit, bodies, held)
 
             def cancel() -> None:
-                for each in running:
-                    each.cancel()
+                for each in begun:
+                    each.running.cancel()
 
-            async with cancelling_on_disconnect(request.receive, cancel):
-                answers = [await self._read(each, note, request) for each, note in begun]
-        return Whole(running, answers, headers_of(running[0], reply_of(running[0], answers[0])))
+            async with cancelling_on_disconnect(visit.request.receive, cancel):
+                return [each.running for each in begun], [await self._read(each) for each in begun]
 
-    async def stream(self, request: Request, body: GenerateRequest, form: Callable[[Running], StreamForm]) -> Response:
+    async def stream(self, visit: Visit, body: GenerateRequest, form: Callable[[Running], StreamForm]) -> Response:
         with ExitStack() as held:
-            [(running, note)] = await self._begin(request, [body], held)
-            events = self._events(running, note, request, form(running))
-            return EventStream(events, held.pop_all().close, headers_of(running))
+            [begun] = await self._begin(visit, [body], held)
+            stream = EventStream(self._events(begun, form(begun.running)), held.pop_all().close)
+            stream.headers.update(headers_of(begun.running))
+            return stream
 
-    async def _begin(
-        self, request: Request, bodies: Sequence[GenerateRequest], held: ExitStack
-    ) -> list[tuple[Running, Note]]:
-        """All of them or none, in one place of the caller's."""
-        caller = authorize(request, "generate")
-        held.enter_context(self._admission.place(caller))
-        services, begun = self.services, []
-        for body in bodies:
-            trace = request.scope["state"]["trace"]
-            note = held.enter_context(self._telemetry.generation(body, services.base_name, trace))
-            running = await begin(services, body, caller)
+    async def _begin(self, visit: Visit, bodies: Sequence[GenerateRequest], held: ExitStack) -> list[_Begun]:
+        """All of them or none, in one place. Each has a span of its own."""
+        held.enter_context(self._admission.place(visit.caller))
+        begun = []
+        for body in map(visit.bounded, bodies):
+            services = self.services
+            note = held.enter_context(self._telemetry.generation(body, services.base_name, visit.trace))
+            running = await begin(services, body, visit.caller)
             held.callback(running.close)
-            begun.append((running, note))
+            begun.append(_Begun(running, visit, note))
             if body.experts == "auto":
                 self._metrics.count_route(running.decision, running.route_ms / 1e3)
         return begun
 
-    async def _read(self, running: Running, note: Note, request: Request) -> tuple[Answer, ...]:
-        *_, answers = [part async for part in answer(running)]
+    async def _read(self, begun: _Begun) -> tuple[Answer, ...]:
+        *_, answers = [part async for part in answer(begun.running)]
         assert isinstance(answers, tuple), "an answer ends with all answers"
-        self._note(reply_of(running, answers), note, request)
+        self._note(begun, reply_of(begun.running, answers))
         return answers
 
-    async def _events(
-        self, running: Running, note: Note, request: Request, form: StreamForm
-    ) -> AsyncGenerator[str, None]:
+    async def _events(self, begun: _Begun, form: StreamForm) -> AsyncGenerator[str, None]:
         """An error after the first byte can no longer change the status: it becomes the last event."""
         try:
             for event in form.opening():
                 yield event
-            async for part in answer(running):
+            async for part in answer(begun.running):
                 if isinstance(part, tuple):
-                    self._note(reply_of(running, part), note, request)
+                    self._note(begun, reply_of(begun.running, part))
                 events = form.closing(part) if isinstance(part, tuple) else form.part(part)
                 for event in events:
                     yield event
         except Exception as error:
-            note.error(error)
+            begun.note.error(error)
             if fault_of(error).status == 500:
-                log_fault(f"answer {running.id} broke off", error)
+                log_fault(f"answer {begun.running.id} broke off", error)
             for event in form.error(error):
                 yield event
 
-    def _note(self, reply: Reply, note: Note, request: Request) -> None:
+    def _note(self, begun: _Begun, reply: Reply) -> None:
         self._metrics.count_answer(reply)
-        note.reply(reply)
+        begun.note.reply(reply)
         log_event(
             "answer",
             id=reply.id,
-            request_id=request.scope["state"]["request_id"],
-            trace_id=request.scope["state"]["trace"].trace_id,
+            request_id=begun.visit.id,
+            trace_id=begun.visit.trace.trace_id,
             stage=reply.routing.stage,
             experts=",".join(expert.name for expert in reply.experts) or "base",
             finish=reply.finish_reason,
@@ -138,24 +143,6 @@ class Exchange:
             completion_tokens=reply.usage.completion_tokens,
             total_ms=reply.timings.total_ms,
         )
-
-
-def headers_of(running: Running, reply: Reply | None = None) -> dict[str, str]:
-    """Who answers and where the time goes, for clients that look at no body; a stream's head knows only the routing."""
-    names = ",".join(use.adapter.manifest.name for use in running.experts)
-    headers = {"x-experts": names or "base"}
-    times = {"route": running.route_ms}
-    if reply is not None:
-        spent = reply.timings
-        headers["x-swap-time-ms"] = f"{spent.swap_ms:g}"
-        times |= {
-            "queue": spent.queue_ms,
-            "swap": spent.swap_ms,
-            "first": spent.first_token_ms,
-            "total": spent.total_ms,
-        }
-    headers["server-timing"] = ", ".join(f"{name};dur={ms:.3f}" for name, ms in times.items())
-    return headers
 
 
 def error_event(error: Exception) -> str:

@@ -7,7 +7,7 @@
     5 submit      token ids in, token events out
 
 Knows all rooms through `services.py`; knows neither HTTP nor which way the answer is sent. Called by
-`routes.py`.
+`exchange.py`.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ from server.grammar_choice import asked_for, compile_grammar
 from server.keys import ANYBODY, Caller
 from server.schemas import GenerateRequest
 from server.services import Grammar, Services, TextDecoder, TokenizerDoor, TokenStream
-from server.streaming import Finish, Piece, StopStrings, Thought, Token, interleaved, read_text
+from server.streaming import Finish, Piece, StopStrings, Streamed, Thought, Token, interleaved, read_text
 
 _T = TypeVar("_T")
 _SERVER_DEFAULTS = SamplingParams()
@@ -103,11 +103,11 @@ async def _begin(services: Services, body: GenerateRequest, caller: Caller) -> R
     with ExitStack() as leases:
         experts = await fetch_experts(services, decision, leases)
         sampling = sampling_for(body, experts)
-        prompt_ids, thinking = await asyncio.to_thread(read_prompt, services, body, sampling.max_tokens)
+        prompt_ids, thinking = await asyncio.to_thread(read_prompt, services.tokenizer, body, sampling.max_tokens)
         grammar = await compile_grammar(services, body, experts)
         request_id = f"gen-{uuid4().hex}"
         left = None if body.timeout is None else round(body.timeout - (time.perf_counter() - started), 3)
-        salt = caller.id if body.cache_salt is None else f"{caller.id}\0{body.cache_salt}"
+        salt = salt_of(caller, body)
         request = GenerationRequest(request_id, prompt_ids, experts, sampling, None, left, thinking, salt)
         rows = await submit(services, request, grammar, body)
         if services.prefetcher is not None:
@@ -126,22 +126,33 @@ async def _begin(services: Services, body: GenerateRequest, caller: Caller) -> R
         )
 
 
-def read_prompt(services: Services, body: GenerateRequest, max_tokens: int) -> tuple[tuple[int, ...], Thinking | None]:
-    """The prompt's ids, and how the model thinks after them. Raises ThinkingUnsupported."""
-    tokenizer, is_wanted = services.tokenizer, body.enable_thinking
-    prompt_ids = encode(tokenizer, body)
-    if body.is_raw:
-        return prompt_ids, None
-    return prompt_ids, tokenizer.thinking(prompt_ids, is_wanted, body.thinking_budget or max(1, max_tokens // 2))
-
-
 def encode(tokenizer: TokenizerDoor, body: GenerateRequest) -> tuple[int, ...]:
     """The prompt's tokens."""
     if isinstance(body.prompt, list):
         return tuple(body.prompt)
     if body.is_raw:
         return tuple(tokenizer.encode_text(body.prompt or ""))
-    return tokenizer.encode_chat(turns(body.turns, (body.tools or ()) if body.uses_tools else ()), body.enable_thinking)
+    told = turns(body.turns, (body.tools or ()) if body.uses_tools else ())
+    return tokenizer.encode_chat(told, body.enable_thinking)
+
+
+def read_prompt(
+    tokenizer: TokenizerDoor, body: GenerateRequest, max_tokens: int
+) -> tuple[tuple[int, ...], Thinking | None]:
+    """The prompt's tokens, and how the model thinks after them: never where they are taken as they are.
+
+    Raises ThinkingUnsupported.
+    """
+    prompt_ids = encode(tokenizer, body)
+    if body.is_raw:
+        return prompt_ids, None
+    budget = body.thinking_budget or max(1, max_tokens // 2)
+    return prompt_ids, tokenizer.thinking(prompt_ids, body.enable_thinking, budget)
+
+
+def salt_of(caller: Caller, body: GenerateRequest) -> str:
+    """Under which prompts are kept: the key's own, divided further by what the client says."""
+    return f"{caller.id}\n{body.cache_salt}" if body.cache_salt else caller.id
 
 
 async def submit(
@@ -164,7 +175,7 @@ async def submit(
     return tuple(rows)
 
 
-async def answer(running: Running) -> AsyncIterator[Piece | Thought | Finish | tuple[Answer, ...]]:
+async def answer(running: Running) -> AsyncIterator[Streamed | tuple[Answer, ...]]:
     """The texts piece by piece, each with its end, then all answers whole."""
     texts: list[list[str]] = [[] for _ in running.rows]
     thoughts: list[list[str]] = [[] for _ in running.rows]
@@ -184,7 +195,7 @@ async def answer(running: Running) -> AsyncIterator[Piece | Thought | Finish | t
         yield part
     yield tuple(
         Answer("".join(text), tuple(read), end, "".join(thought))
-        for text, read, end, thought in zip(texts, tokens, ends, thoughts, strict=True)
+        for text, thought, read, end in zip(texts, thoughts, tokens, ends, strict=True)
         if end is not None
     )
 

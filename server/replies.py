@@ -53,6 +53,24 @@ def reply_of(running: Running, answers: Sequence[Answer], has_tools: bool = Fals
     )
 
 
+def headers_of(running: Running, answers: Sequence[Answer] = ()) -> dict[str, str]:
+    """Who answers and where the time goes, for clients that look at no body; a stream's head knows only the routing."""
+    names = ",".join(use.adapter.manifest.name for use in running.experts)
+    headers = {"x-experts": names or "base"}
+    times = {"route": running.route_ms}
+    if answers:
+        spent = answers[0].finish.timings
+        headers["x-swap-time-ms"] = f"{round(spent.swap_ms, 3):g}"
+        times |= {
+            "queue": spent.queue_ms,
+            "swap": spent.swap_ms,
+            "first": spent.first_token_ms,
+            "total": spent.total_ms,
+        }
+    headers["server-timing"] = ", ".join(f"{name};dur={ms:.3f}" for name, ms in times.items())
+    return headers
+
+
 def answer_of(running: Running, answer: Answer, has_tools: bool) -> schemas.Answer:
     finish = answer.finish
     text, calls = read_calls(answer.text) if has_tools else (answer.text, [])
@@ -69,11 +87,12 @@ def answer_of(running: Running, answer: Answer, has_tools: bool) -> schemas.Answ
 
 def usage_of(running: Running, answers: Sequence[Answer]) -> Usage:
     """Of all answers together; they read one prompt."""
-    finishes = [answer.finish for answer in answers]
-    return usage(running, sum(f.num_tokens for f in finishes), sum(f.num_thinking for f in finishes))
+    num_thinking = sum(answer.finish.num_thinking for answer in answers)
+    return usage(running, sum(answer.finish.num_tokens for answer in answers), num_thinking)
 
 
-def usage(running: Running, num_completion: int, num_thinking: int = 0) -> Usage:
+def usage(running: Running, num_completion: int, num_thinking: int) -> Usage:
+    """`num_thinking`: of the completion's tokens, those before the answers."""
     tokens = running.rows[0].tokens
     return Usage(
         prompt_tokens=tokens.num_prompt_tokens,

@@ -6,7 +6,7 @@
 import asyncio
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Request
+from fastapi import APIRouter, Depends, Request
 from pydantic import Discriminator, Tag
 from starlette.responses import JSONResponse, Response
 
@@ -28,9 +28,10 @@ from server.schemas import (
     Reply,
     Status,
 )
-from server.security import KeyFirst, everybody, may_generate, may_measure
+from server.security import everybody, may_generate, may_measure
 from server.services import Lifecycle, Services
 from server.telemetry import Telemetry
+from server.visit import Visitor
 
 _ERRORS: dict[int | str, dict[str, object]] = {
     status: {"model": ErrorBody} for status in (400, 401, 403, 404, 408, 413, 421, 429, 431, 500, 503, 504)
@@ -47,10 +48,6 @@ _OURS = "in our form"
 GenerateBody = Annotated[
     Annotated[GenerateRequest, Tag(_OURS)] | Annotated[tgi.TgiRequest, Tag(tgi_routes.TAG)], Discriminator(_form)
 ]
-Seconds = Annotated[
-    float | None,
-    Header(gt=0, le=86_400, allow_inf_nan=False, description="As `timeout` in the body; the shorter one counts."),
-]
 
 
 class Routes:
@@ -64,8 +61,13 @@ class Routes:
     def api(self) -> APIRouter:
         """The table of paths."""
         api = APIRouter()
-        forms = (self._generate(), openai_routes.api(self._exchange), tgi_routes.api(self._exchange))
-        for part in (self._probes(), self._measures(), self._work(), *forms):
+        for part in (
+            self._probes(),
+            self._measures(),
+            self._work(),
+            openai_routes.api(self._exchange),
+            tgi_routes.api(self._exchange),
+        ):
             api.include_router(part)
         return api
 
@@ -81,26 +83,20 @@ class Routes:
         return api
 
     def _work(self) -> APIRouter:
-        api = APIRouter(route_class=KeyFirst, dependencies=[Depends(may_generate)])
+        api = APIRouter(route_class=tgi_routes.EitherRoute, dependencies=[Depends(may_generate)])
+        api.add_api_route(
+            "/generate", self.generate, methods=["POST"], response_model=Reply | tgi.TgiReply, responses={**_ERRORS}
+        )
         api.add_api_route("/experts", self.experts, methods=["GET"])
         api.add_api_route("/openapi.json", self.description, methods=["GET"], response_class=JSONResponse)
         api.include_router(grammar_routes.api())
         return api
 
-    def _generate(self) -> APIRouter:
-        either = APIRouter(route_class=tgi_routes.EitherRoute, dependencies=[Depends(may_generate)])
-        either.add_api_route(
-            "/generate", self.generate, methods=["POST"], response_model=Reply | tgi.TgiReply, responses={**_ERRORS}
-        )
-        return either
-
-    async def generate(self, body: GenerateBody, request: Request, x_request_timeout: Seconds = None) -> Response:
+    async def generate(self, body: GenerateBody, visit: Visitor) -> Response:
         """Text in, an expert's answer out; server-sent events with `"stream": true`. Also in TGI's and LoRAX's form."""
         if isinstance(body, tgi.TgiRequest):
-            return await tgi_routes.respond(self._exchange, body, request)
-        if x_request_timeout is not None:
-            body = body.model_copy(update={"timeout": min(x_request_timeout, body.timeout or x_request_timeout)})
-        return await generate_form.respond(self._exchange, body, request)
+            return await tgi_routes.respond(self._exchange, body, visit)
+        return await generate_form.respond(self._exchange, body, visit)
 
     async def experts(self, caller: Annotated[Caller, Depends(may_generate)]) -> ExpertList:
         """Every expert on disk that the caller may use, which of them fit this base, and which are in a slot."""

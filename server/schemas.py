@@ -61,6 +61,8 @@ class GenerateRequest(SamplingFields, ToolFields):
             raise PydanticCustomError("raw_messages", "raw goes with a prompt, not with messages")
         if self.is_raw and self.tools:
             raise PydanticCustomError("raw_tools", "tools go with messages, not with a raw prompt")
+        if self.is_raw and self.enable_thinking:
+            raise PydanticCustomError("raw_thinking", "enable_thinking goes with the chat template, not with raw")
         return self
 
     @model_validator(mode="after")
@@ -70,7 +72,7 @@ class GenerateRequest(SamplingFields, ToolFields):
         return self
 
     @model_validator(mode="after")
-    def _budget_for_thinking(self) -> "GenerateRequest":
+    def _budget_for_thinking(self) -> Self:
         if self.thinking_budget is not None and not self.enable_thinking:
             raise PydanticCustomError("budget_without_thinking", "thinking_budget needs enable_thinking: true")
         return self
@@ -118,8 +120,8 @@ class Answer(Wire):
 
     index: int
     text: str
-    finish_reason: FinishReason
     thinking: str | None = None
+    finish_reason: FinishReason
     logprobs: list[TokenLogprob] | None = None
     tool_calls: list[ToolCall] | None = None
     problems: list[str] | None = None
@@ -164,7 +166,7 @@ class Reply(Wire):
 
     id: str
     text: str
-    thinking: str | None = Field(default=None, description="What the model thought first; null where it could not.")
+    thinking: str | None = Field(default=None, description="What the model thought first; left out where it could not.")
     finish_reason: FinishReason
     experts: list[ExpertUsed]
     routing: Routing
@@ -202,7 +204,7 @@ class TextChunk(Wire):
 
 
 class ThinkingChunk(Wire):
-    """One piece of what the model thinks before it answers."""
+    """One piece of what the model thinks before it answers; of several answers, before the one with this index."""
 
     thinking: str
     index: int | None = None

@@ -7,10 +7,9 @@ early is noticed here, and the engine is told to stop.
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TypeAlias
 
 from starlette.responses import Response
@@ -24,7 +23,6 @@ DONE = "data: [DONE]\n\n"
 WRITE_SECONDS = 0.01
 """Between two writes of one stream. A base that is slower than this sends each token at once; of a faster one, each
 write to the socket would cost more than the token."""
-NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 KEEP_ALIVE_SECONDS = 15.0
 """Of silence, after which a comment tells proxies and clients that the answer is still being made."""
 
@@ -85,14 +83,6 @@ class Trimmed:
 
 
 @dataclass(frozen=True, slots=True)
-class Thought:
-    """A piece of what the model thinks before it answers."""
-
-    text: str
-    index: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class Token:
     """A token of the answer, its log-probabilities where they were asked for."""
 
@@ -110,6 +100,16 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
+class Thought:
+    """A piece of what the model thinks before it answers."""
+
+    text: str
+    index: int = 0
+    num_tokens: int = 0
+    """Tokens of thinking up to its end that came since the last piece."""
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """How a text ended. `num_tokens` counts to the token that completed a stop string, where one did."""
 
@@ -118,37 +118,38 @@ class Finish:
     timings: Timings
     index: int = 0
     by_stop_string: bool = False
-    num_thinking: int = 0
-    """Of the tokens, those before the answer."""
     problems: tuple[str, ...] = ()
     """What the text still lacks to be what was asked for."""
+    num_thinking: int = 0
+    """Of the tokens, those before the answer."""
 
 
-Part: TypeAlias = Piece | Thought | Finish
+Streamed: TypeAlias = Piece | Thought | Finish
 
 
 class TextReader:
-    """Tokens in, pieces out as they become certain."""
+    """Tokens in, pieces out as they become certain. Stop strings are the answer's alone."""
 
     def __init__(self, decoder: TextDecoder, stops: StopStrings, index: int = 0) -> None:
         self._decoder, self.stops, self._index = decoder, stops, index
+        self._thoughts = Trimmed()
         self._waiting: deque[tuple[int, Token]] = deque()  # where the token's text begins
         self._num_read = self._num_given = 0  # characters
-        self._thoughts = Trimmed()
+        self._num_told = 0  # tokens of thinking
         self.num_tokens = self.num_thinking = 0
 
-    def push(self, token: Token, part: TextPart) -> Piece | Thought | None:
+    def push(self, token: Token, part: TextPart = TextPart.ANSWER) -> Piece | Thought | None:
         self.num_tokens += 1
         if part is not TextPart.ANSWER:
             self.num_thinking += 1
-            is_thought = part is TextPart.THINKING
-            return self._thought(self._decoder.push(token.id) if is_thought else self._decoder.flush())
+            is_text = part is TextPart.THINKING
+            return self._thought(self._decoder.push(token.id) if is_text else self._decoder.flush())
         self._waiting.append((self._num_read, token))
         return self._piece(self._read(self._decoder.push(token.id)))
 
     def flush(self) -> Piece | Thought | None:
         """The tokens have ended."""
-        if self.num_thinking == self.num_tokens:
+        if self.num_thinking and self.num_thinking == self.num_tokens:
             return self._thought(self._decoder.flush())
         tail = self._read(self._decoder.flush()) + self.stops.flush()
         piece = self._piece(tail)
@@ -157,9 +158,23 @@ class TextReader:
         rest = tuple(token for _, token in self._waiting)  # of no text
         return Piece(piece.text if piece else "", (piece.tokens if piece else ()) + rest, self._index)
 
+    def finish(self, reason: FinishReason, timings: Timings) -> Finish:
+        """As the engine says, unless a stop string was first."""
+        is_hit = self.stops.is_hit
+        return Finish(
+            FinishReason.STOP if is_hit else reason,
+            self.num_tokens,
+            timings,
+            self._index,
+            by_stop_string=is_hit,
+            num_thinking=self.num_thinking,
+        )
+
     def _thought(self, text: str) -> Thought | None:
-        thought = self._thoughts.push(text)
-        return Thought(thought, self._index) if thought else None
+        if not (certain := self._thoughts.push(text)):
+            return None
+        num_tokens, self._num_told = self.num_thinking - self._num_told, self.num_thinking
+        return Thought(certain, self._index, num_tokens)
 
     def _read(self, text: str) -> str:
         self._num_read += len(text)
@@ -177,8 +192,8 @@ class TextReader:
 
 async def read_text(
     tokens: TokenStream, decoder: TextDecoder, stops: StopStrings, index: int = 0
-) -> AsyncIterator[Part]:
-    """Give the pieces of the texts as they become certain, then their end. Stop strings are the answer's alone.
+) -> AsyncIterator[Streamed]:
+    """Give the pieces of the texts as they become certain, then their end.
 
     What the engine raises once a stop string is complete changes nothing: the answer was whole.
     """
@@ -196,23 +211,22 @@ async def read_text(
                 assert event.timings is not None, "the engine's last event carries timings"
                 if is_reading and (piece := reader.flush()):
                     yield piece
-                reason = FinishReason.STOP if stops.is_hit else event.finish
-                yield Finish(reason, reader.num_tokens, event.timings, index, stops.is_hit, reader.num_thinking)
+                yield reader.finish(event.finish, event.timings)
     except EngineError:
         if is_reading:
             raise
-        yield Finish(FinishReason.STOP, reader.num_tokens, tokens.timings(), index, True, reader.num_thinking)
+        yield reader.finish(FinishReason.STOP, tokens.timings())
 
 
-async def interleaved(streams: list[AsyncIterator[Part]]) -> AsyncIterator[Part]:
+async def interleaved(streams: list[AsyncIterator[Streamed]]) -> AsyncIterator[Streamed]:
     """Whatever any of them gives, as it comes. What one raises ends all."""
     if len(streams) == 1:
         async for part in streams[0]:
             yield part
         return
-    parts: asyncio.Queue[Part | Exception | None] = asyncio.Queue()
+    parts: asyncio.Queue[Streamed | Exception | None] = asyncio.Queue()
 
-    async def pump(stream: AsyncIterator[Part]) -> None:
+    async def pump(stream: AsyncIterator[Streamed]) -> None:
         try:
             async for part in stream:
                 parts.put_nowait(part)
@@ -251,10 +265,9 @@ class EventStream(Response):
         self,
         events: AsyncGenerator[str, None],
         on_close: Callable[[], None],
-        headers: Mapping[str, str] = NO_HEADERS,
     ) -> None:
         self.status_code, self.background, self.body = 200, None, b""
-        self.init_headers({"cache-control": "no-store", "x-accel-buffering": "no", **headers})
+        self.init_headers({"cache-control": "no-store", "x-accel-buffering": "no"})
         del self.headers["content-length"]
         self._events, self._on_close, self._keep_alive_seconds = events, on_close, KEEP_ALIVE_SECONDS
         self._collected: list[str] = []

@@ -7,10 +7,9 @@ The inputs go on as they are, without a chat template. Errors have the shape tha
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal, Self
 
-from fastapi import Request
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from engine.request import FinishReason
 from server.errors import RequestRefused, error_body, fault_of
@@ -19,9 +18,11 @@ from server.generation import Answer, Running
 from server.grammar_fields import GrammarField, RegexGrammar, SchemaGrammar
 from server.message_fields import Open
 from server.openai.objects import dumps
+from server.replies import headers_of
 from server.schemas import GenerateRequest
 from server.services import TokenizerDoor
-from server.streaming import Part, Piece, Token
+from server.streaming import Piece, Streamed, Token
+from server.visit import Visit
 from server.wire import MAX_TOKENS, ExpertName, Wire
 
 _BASE_NAMES = ("", "__base_model__")
@@ -168,25 +169,34 @@ class TgiReply(Wire):
     details: TgiDetails | None = None
 
 
-async def generate(exchange: Exchange, body: TgiRequest, request: Request) -> tuple[TgiReply, dict[str, str]]:
-    """The reply and the head of its response. Raises what the rooms raise."""
+async def generate(exchange: Exchange, body: TgiRequest, visit: Visit, in_list: bool = False) -> Response:
+    """Raises what the rooms raise."""
     has_details = bool(body.parameters.details)
-    [running], [[answer]], headers = await exchange.whole(request, [body.to_generate(has_details)])
+    [running], [[answer]] = await exchange.whole(visit, [body.to_generate(has_details)])
     tokens = [_token(running.tokenizer, token) for token in answer.tokens] if has_details else None
-    details = _details(running, answer, body, tokens) if has_details else None
-    return TgiReply(generated_text=_text(body, answer), details=details), headers
+    reply = TgiReply(
+        generated_text=_text(body, answer),
+        details=_details(running, answer, body, tokens) if has_details else None,
+    )
+    told = reply.model_dump(exclude_none=True)
+    return JSONResponse([told] if in_list else told, headers=headers_of(running, [answer]))
 
 
-async def stream(exchange: Exchange, body: TgiRequest, request: Request) -> Response:
-    return await exchange.stream(request, body.to_generate(has_details=True), lambda running: _Stream(running, body))
+async def stream(exchange: Exchange, body: TgiRequest, visit: Visit) -> Response:
+    return await exchange.stream(visit, body.to_generate(has_details=True), lambda running: _Stream(running, body))
 
 
 def error_of(error: Exception) -> tuple[int, dict[str, str]]:
-    """Status and body as TGI has them."""
+    """Status and body as TGI has them; keys, which it does not know, have statuses of their own."""
     fault = fault_of(error)
-    if fault.status in (401, 403):
-        return fault.status, {"error": error_body(error).error.message, "error_type": "authentication"}
-    kinds = {400: (422, "validation"), 404: (422, "validation"), 429: (429, "overloaded"), 503: (503, "overloaded")}
+    kinds = {
+        400: (422, "validation"),
+        401: (401, "authentication"),
+        403: (403, "permission"),
+        404: (422, "validation"),
+        429: (429, "overloaded"),
+        503: (503, "overloaded"),
+    }
     status, kind = kinds.get(fault.status, (424, "generation"))
     return status, {"error": error_body(error).error.message, "error_type": kind}
 
@@ -224,7 +234,7 @@ class _Stream:
     def opening(self) -> Iterable[str]:
         return ()
 
-    def part(self, part: Part) -> Iterable[str]:
+    def part(self, part: Streamed) -> Iterable[str]:
         if isinstance(part, Piece):
             held, self._held = self._held, part
             if held is not None:

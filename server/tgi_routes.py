@@ -12,6 +12,7 @@ from server.exchange import Exchange
 from server.log import log_fault
 from server.security import KeyFirst, may_generate
 from server.tgi import TgiReply, TgiRequest, error_of, generate, stream
+from server.visit import Visit, Visitor
 
 TAG: Final = "in TGI's form"
 """Of this form, where a body may have several."""
@@ -34,10 +35,9 @@ class TgiRoute(KeyFirst):
     def refusal(self, error: Exception) -> Response:
         if isinstance(error, RequestValidationError):
             return JSONResponse({"error": validation_body(error).error.message, "error_type": "validation"}, 422)
-        status, body = error_of(error)
-        if status == 424:
+        if error_of(error)[0] == 424:
             log_fault("a generation failed", error)
-        return JSONResponse(body, status, {"retry-after": str(RETRY_AFTER_SECONDS)} if status in (429, 503) else {})
+        return refused(error)
 
 
 class EitherRoute(TgiRoute):
@@ -49,17 +49,25 @@ class EitherRoute(TgiRoute):
         raise error
 
 
-def api(exchange: Exchange) -> APIRouter:
-    async def generate_stream(body: TgiRequest, request: Request) -> Response:
-        """An event for each token, in TGI's form."""
-        return await stream(exchange, body, request)
+def refused(error: Exception) -> Response:
+    """With the headers that the status asks for."""
+    status, body = error_of(error)
+    headers = {"retry-after": str(RETRY_AFTER_SECONDS)} if status in (429, 503) else {}
+    if status == 401:
+        headers["www-authenticate"] = "Bearer"
+    return JSONResponse(body, status, headers)
 
-    async def root(body: TgiRequest, request: Request) -> Response:
+
+def api(exchange: Exchange) -> APIRouter:
+    async def generate_stream(body: TgiRequest, visit: Visitor) -> Response:
+        """An event for each token, in TGI's form."""
+        return await stream(exchange, body, visit)
+
+    async def root(body: TgiRequest, visit: Visitor) -> Response:
         """Where Hugging Face's client posts: a list of one answer, or a stream."""
         if body.stream:
-            return await stream(exchange, body, request)
-        reply, headers = await generate(exchange, body, request)
-        return JSONResponse([reply.model_dump(exclude_none=True)], headers=headers)
+            return await stream(exchange, body, visit)
+        return await generate(exchange, body, visit, in_list=True)
 
     routes = APIRouter(route_class=TgiRoute, dependencies=[Depends(may_generate)])
     routes.add_api_route("/generate_stream", generate_stream, methods=["POST"])
@@ -67,15 +75,13 @@ def api(exchange: Exchange) -> APIRouter:
     return routes
 
 
-async def respond(exchange: Exchange, body: TgiRequest, request: Request) -> Response:
+async def respond(exchange: Exchange, body: TgiRequest, visit: Visit) -> Response:
     """To a body of this form on `/generate`."""
     try:
         if body.stream:
-            return await stream(exchange, body, request)
-        reply, headers = await generate(exchange, body, request)
-        return JSONResponse(reply.model_dump(exclude_none=True), headers=headers)
+            return await stream(exchange, body, visit)
+        return await generate(exchange, body, visit)
     except Exception as error:
-        status, told = error_of(error)
-        if status == 424:
+        if error_of(error)[0] == 424:
             raise
-        return JSONResponse(told, status, {"retry-after": str(RETRY_AFTER_SECONDS)} if status in (429, 503) else {})
+        return refused(error)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Mapping
 from types import TracebackType
 
 from starlette.types import ASGIApp, Message
@@ -10,8 +11,11 @@ from starlette.types import ASGIApp, Message
 class OpenRequest:
     """One POST, running as a task; `async with` ends it."""
 
-    def __init__(self, app: ASGIApp, path: str, body: dict[str, object]) -> None:
+    def __init__(
+        self, app: ASGIApp, path: str, body: dict[str, object], headers: Mapping[str, str] | None = None
+    ) -> None:
         self._app = app
+        self._headers = [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]
         self._path = path
         self._incoming: asyncio.Queue[Message] = asyncio.Queue()
         self._incoming.put_nowait({"type": "http.request", "body": json.dumps(body).encode()})
@@ -28,7 +32,7 @@ class OpenRequest:
             "raw_path": self._path.encode(),
             "query_string": b"",
             "root_path": "",
-            "headers": [(b"content-type", b"application/json"), (b"host", b"localhost")],
+            "headers": [(b"content-type", b"application/json"), (b"host", b"localhost"), *self._headers],
             "server": ("test", 80),
             "client": ("test", 1),
         }

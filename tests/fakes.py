@@ -50,11 +50,19 @@ class ByteTokenizer:
     max_token_bytes = 1
     can_think = True
 
-    def __len__(self) -> int:
-        return 256
-
     def encode_chat(self, messages: Sequence[tuple[str, Content]], thinking: bool = False) -> tuple[int, ...]:
         return tuple(("\n".join(_plain(content) for _, content in messages) + "<" * thinking).encode())
+
+    def thinking(self, prompt_ids: Sequence[int], is_wanted: bool, budget: int) -> Thinking | None:
+        """Angle brackets open and close it; the template opens it where it is wanted."""
+        if not is_wanted:
+            return None
+        if not self.can_think:
+            raise ThinkingUnsupported("this base can not think")
+        return Thinking(ord("<"), ord(">"), (), (), budget, is_open=prompt_ids[-1] == ord("<"))
+
+    def __len__(self) -> int:
+        return 256
 
     def encode_text(self, text: str) -> list[int]:
         return list(text.encode())
@@ -64,14 +72,6 @@ class ByteTokenizer:
 
     def token_bytes(self, token_id: int) -> bytes:
         return bytes([token_id])
-
-    def thinking(self, prompt_ids: Sequence[int], is_wanted: bool, budget: int) -> Thinking | None:
-        """Angle brackets open and close it; the template opens it where it is wanted."""
-        if not is_wanted:
-            return None
-        if not self.can_think:
-            raise ThinkingUnsupported("this base can not think")
-        return Thinking(ord("<"), ord(">"), (), (), budget, is_open=prompt_ids[-1] == ord("<"))
 
     def decoder(self) -> "ByteDecoder":
         return ByteDecoder()
@@ -192,7 +192,7 @@ class FakeGeneration:
                 for taken, part in (
                     self._gate.take(token_id, False, None) if self._gate else ((token_id, TextPart.ANSWER),)
                 ):
-                    yield TokenEvent(taken, self._scores(taken), part)
+                    yield TokenEvent(taken, self._scores(taken), part=part)
             reason = FinishReason.CANCELLED if self._cancelled.is_set() else self._reason
             yield TokenEvent(finish=reason, timings=self._engine.timings_of(self._request))
         finally:

@@ -2,7 +2,6 @@
 
 from typing import Literal
 
-from fastapi import Request
 from pydantic import ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 from starlette.responses import Response
@@ -14,8 +13,9 @@ from server.openai.chat_stream import ChatStream
 from server.openai.fields import OpenAIFields, TemplateFields
 from server.openai.naming import naming
 from server.openai.objects import REASONS, ChoiceLogprobs, Extension, OpenAIUsage, ReplyMessage, head, usage_object
-from server.replies import reply_of
+from server.replies import headers_of, reply_of
 from server.schemas import GenerateRequest
+from server.visit import Visit
 from server.wire import MAX_LOGPROBS, MAX_TOKENS, Wire
 
 
@@ -29,19 +29,28 @@ class ChatRequest(OpenAIFields, ToolFields):
     logprobs: bool | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=MAX_LOGPROBS)
     echo: Literal[False] | None = None
-    chat_template_kwargs: TemplateFields | None = None
-    thinking_budget: int | None = Field(default=None, ge=1, le=MAX_TOKENS, description="Tokens of thinking.")
+    chat_template_kwargs: TemplateFields | None = Field(
+        default=None, description="`enable_thinking` lets the model think before it answers."
+    )
+    thinking_budget: int | None = Field(
+        default=None, ge=1, le=MAX_TOKENS, description="Tokens of thinking, after which the answer begins."
+    )
 
     @model_validator(mode="after")
     def _fits_together(self) -> "ChatRequest":
-        template = self.chat_template_kwargs
-        if self.thinking_budget is not None and not (template and template.enable_thinking):
-            raise PydanticCustomError("budget_without_thinking", "thinking_budget goes with enable_thinking")
         if self.top_logprobs and not self.logprobs:
             raise PydanticCustomError("top_logprobs_unused", 'top_logprobs goes with "logprobs": true')
         if self.uses_tools and self.grammar_wish() not in ("auto", None):
             raise PydanticCustomError("tools_and_grammar", "tools have a grammar of their own; send one or the other")
+        if self.thinking_budget is not None and not self.thinks:
+            raise PydanticCustomError(
+                "budget_without_thinking", 'thinking_budget needs "chat_template_kwargs": {"enable_thinking": true}'
+            )
         return self
+
+    @property
+    def thinks(self) -> bool:
+        return bool(self.chat_template_kwargs and self.chat_template_kwargs.enable_thinking)
 
     @property
     def uses_tools(self) -> bool:
@@ -53,7 +62,6 @@ class ChatRequest(OpenAIFields, ToolFields):
         return "tool_calls" if is_choice else reason
 
     def to_generate(self, base: str) -> GenerateRequest:
-        template = self.chat_template_kwargs
         return self.request(
             base,
             "auto" if self.uses_tools else self.grammar_wish(),
@@ -62,9 +70,9 @@ class ChatRequest(OpenAIFields, ToolFields):
             tool_choice=self.tool_choice,
             parallel_tool_calls=self.parallel_tool_calls,
             max_tokens=self.max_completion_tokens or self.max_tokens,
-            enable_thinking=bool(template and template.enable_thinking),
-            thinking_budget=self.thinking_budget,
             logprobs=(self.top_logprobs or 0) if self.logprobs else None,
+            enable_thinking=self.thinks,
+            thinking_budget=self.thinking_budget,
         )
 
 
@@ -87,25 +95,26 @@ class ChatCompletion(Wire):
     hotseat: Extension
 
 
-async def complete_chat(exchange: Exchange, body: ChatRequest, request: Request) -> Response:
+async def complete_chat(exchange: Exchange, body: ChatRequest, visit: Visit) -> Response:
     """Raises what the rooms raise, and ModelNotFound."""
     services = exchange.services
     asked = body.to_generate(services.base_name)
     with naming(body.model):
         if body.stream:
             return await exchange.stream(
-                request,
+                visit,
                 asked,
                 lambda running: ChatStream(running, head(services, running, body.model, "chatcmpl"), body),
             )
-        [running], [answers], headers = await exchange.whole(request, [asked])
+        [running], [answers] = await exchange.whole(visit, [asked])
     reply = reply_of(running, answers, asked.uses_tools)
     completion = ChatCompletion(
         **head(services, running, body.model, "chatcmpl").of("chat.completion"),  # type: ignore[arg-type]
         choices=[_choice(answer, body) for answer in reply.each],
-        usage=usage_object([running], reply.usage.completion_tokens, reply.usage.thinking_tokens),
+        usage=usage_object([reply.usage]),
         hotseat=Extension(experts=reply.experts, routing=reply.routing),
     )
+    headers = headers_of(running, answers)
     return Response(completion.model_dump_json(), headers=headers, media_type="application/json")
 
 
@@ -114,8 +123,8 @@ def _choice(answer: schemas.Answer, body: ChatRequest) -> ChatChoice:
     return ChatChoice(
         index=answer.index,
         message=ReplyMessage(
-            content=None if calls and not answer.text else answer.text,
             reasoning_content=answer.thinking,
+            content=None if calls and not answer.text else answer.text,
             tool_calls=calls,
         ),
         logprobs=None if answer.logprobs is None else ChoiceLogprobs(content=answer.logprobs),

@@ -7,10 +7,9 @@ from typing import Protocol
 from server.exchange import Answers, error_event
 from server.generation import Running
 from server.openai.objects import REASONS, Head, dumps, usage_object
-from server.replies import scores_of
-from server.schemas import TokenLogprob
-from server.streaming import DONE, Finish, Thought, event_of
-from server.streaming import Part as TextPart
+from server.replies import scores_of, usage, usage_of
+from server.schemas import TokenLogprob, Usage
+from server.streaming import DONE, Finish, Streamed, Thought, event_of
 from server.tool_reader import CallArguments, CallStart, Part, ToolReader
 
 
@@ -33,16 +32,19 @@ class ChatStream:
         self._readers = [ToolReader() if asked.uses_tools else None for _ in running.rows]
         self._scores: list[list[TokenLogprob]] = [[] for _ in running.rows]  # of what is not sent yet
         self._counts: Counter[int] = Counter()
+        self._thought: Counter[int] = Counter()  # of these
 
     def opening(self) -> Iterable[str]:
         for index in range(len(self._running.rows)):
             yield self._chunk(index, {"role": "assistant", "content": ""})
 
-    def part(self, part: TextPart) -> Iterable[str]:
+    def part(self, part: Streamed) -> Iterable[str]:
         if isinstance(part, Finish):
             yield from self._finish(part)
             return
         if isinstance(part, Thought):
+            self._counts[part.index] += part.num_tokens
+            self._thought[part.index] += part.num_tokens
             yield self._chunk(part.index, {"reasoning_content": part.text})
             return
         self._counts[part.index] += len(part.tokens)
@@ -54,10 +56,8 @@ class ChatStream:
             yield from self._deltas(part.index, reader.push(part.text))
 
     def closing(self, answers: Answers) -> Sequence[str]:
-        num_tokens = sum(answer.finish.num_tokens for answer in answers)
-        num_thinking = sum(answer.finish.num_thinking for answer in answers)
-        usage = dumps(usage_object([self._running], num_tokens, num_thinking).model_dump())
-        counted = [event_of(f'{self._prefix}[],"usage":{usage}}}')] if self._asked.has_usage_chunk else []
+        told = _dumped(usage_of(self._running, answers))
+        counted = [event_of(f'{self._prefix}[],"usage":{told}}}')] if self._asked.has_usage_chunk else []
         return (*counted, DONE)
 
     def error(self, error: Exception) -> Sequence[str]:
@@ -67,7 +67,7 @@ class ChatStream:
         reader = self._readers[finish.index]
         if reader is not None:
             yield from self._deltas(finish.index, reader.flush())
-        self._counts[finish.index] = finish.num_tokens
+        self._counts[finish.index], self._thought[finish.index] = finish.num_tokens, finish.num_thinking
         reason = self._asked.told_reason(REASONS[finish.reason], bool(reader and reader.num_calls))
         yield self._chunk(finish.index, {}, reason, finish.problems)
 
@@ -86,8 +86,13 @@ class ChatStream:
 
     def _usage(self) -> str:
         if self._asked.counts_always:
-            return f',"usage":{dumps(usage_object([self._running], self._counts.total()).model_dump())}'
+            so_far = usage(self._running, self._counts.total(), self._thought.total())
+            return f',"usage":{_dumped(so_far)}'
         return ',"usage":null' if self._asked.has_usage_chunk else ""
+
+
+def _dumped(told: Usage) -> str:
+    return dumps(usage_object([told]).model_dump())
 
 
 def _delta(part: Part) -> dict[str, object]:

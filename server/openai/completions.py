@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Literal, Self
 
-from fastapi import Request
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 from starlette.responses import Response
@@ -15,9 +14,10 @@ from server.generation import Running
 from server.openai.fields import OpenAIFields
 from server.openai.naming import naming
 from server.openai.objects import REASONS, Extension, Head, OpenAIUsage, dumps, head, usage_object
-from server.replies import reply_of, scores_of
-from server.schemas import GenerateRequest, Reply, TokenLogprob
-from server.streaming import DONE, Finish, Part, Thought, event_of
+from server.replies import headers_of, reply_of, scores_of, usage, usage_of
+from server.schemas import GenerateRequest, Reply, TokenLogprob, Usage
+from server.streaming import DONE, Finish, Streamed, Thought, event_of
+from server.visit import Visit
 from server.wire import MAX_ANSWERS, MAX_LOGPROBS, TokenId, Wire
 
 Text = Annotated[str, Field(min_length=1)]
@@ -86,7 +86,7 @@ class Completion(Wire):
     hotseat: Extension
 
 
-async def complete(exchange: Exchange, body: CompletionRequest, request: Request) -> Response:
+async def complete(exchange: Exchange, body: CompletionRequest, visit: Visit) -> Response:
     """Raises what the rooms raise, and ModelNotFound."""
     services = exchange.services
     asked = body.to_generate(services.base_name)
@@ -98,18 +98,19 @@ async def complete(exchange: Exchange, body: CompletionRequest, request: Request
     with naming(body.model):
         if body.stream:
             return await exchange.stream(
-                request,
+                visit,
                 asked[0],
                 lambda running: _Stream(running, head(services, running, body.model, "cmpl"), body, echoes[0]),
             )
-        running, answers, headers = await exchange.whole(request, asked)
+        running, answers = await exchange.whole(visit, asked)
     replies = [reply_of(each, read) for each, read in zip(running, answers, strict=True)]
     completion = Completion(
         **head(services, running[0], body.model, "cmpl").of("text_completion"),  # type: ignore[arg-type]
         choices=_choices(replies, echoes),
-        usage=usage_object(running, sum(reply.usage.completion_tokens for reply in replies)),
+        usage=usage_object([reply.usage for reply in replies]),
         hotseat=Extension(experts=replies[0].experts, routing=replies[0].routing),
     )
+    headers = headers_of(running[0], answers[0])
     return Response(completion.model_dump_json(), headers=headers, media_type="application/json")
 
 
@@ -163,14 +164,14 @@ class _Stream:
             for index in range(len(self._running.rows)):
                 yield self._chunk(index, self._echo, None, None)
 
-    def part(self, part: Part) -> Iterable[str]:
+    def part(self, part: Streamed) -> Iterable[str]:
+        if isinstance(part, Thought):
+            return  # a raw prompt has none
         index = part.index
         if isinstance(part, Finish):
             self._counts[index] = part.num_tokens
             yield self._chunk(index, "", None, REASONS[part.reason], part.problems)
             return
-        if isinstance(part, Thought):
-            return  # a raw prompt is not thought about
         self._counts[index] += len(part.tokens)
         scores = scores_of(self._running.tokenizer, part.tokens)
         yield self._chunk(index, part.text, _logprobs(scores, self._offsets[index]), None)
@@ -179,8 +180,7 @@ class _Stream:
     def closing(self, answers: Answers) -> Sequence[str]:
         if not self._body.has_usage_chunk:
             return (DONE,)
-        num_tokens = sum(answer.finish.num_tokens for answer in answers)
-        return (event_of(f'{self._prefix}[],"usage":{self._usage(num_tokens)}}}'), DONE)
+        return (event_of(f'{self._prefix}[],"usage":{_dumped(usage_of(self._running, answers))}}}'), DONE)
 
     def error(self, error: Exception) -> Sequence[str]:
         return (error_event(error),)
@@ -198,9 +198,10 @@ class _Stream:
             choice["logprobs"] = logprobs.model_dump()
         if problems:
             choice["problems"] = problems
-        told = self._usage(sum(self._counts)) if self._body.counts_always else "null"
-        usage = f',"usage":{told}' if self._body.has_usage_chunk else ""
-        return event_of(f"{self._prefix}[{dumps(choice)}]{usage}}}")
+        told = _dumped(usage(self._running, sum(self._counts), 0)) if self._body.counts_always else "null"
+        counted = f',"usage":{told}' if self._body.has_usage_chunk else ""
+        return event_of(f"{self._prefix}[{dumps(choice)}]{counted}}}")
 
-    def _usage(self, num_tokens: int) -> str:
-        return dumps(usage_object([self._running], num_tokens).model_dump())
+
+def _dumped(told: Usage) -> str:
+    return dumps(usage_object([told]).model_dump())

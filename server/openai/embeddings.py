@@ -10,6 +10,8 @@ from router.encoder import Encoder
 from server.errors import ModelNotFound, RequestRefused
 from server.exchange import Exchange
 from server.message_fields import Open
+from server.services import Services
+from server.visit import Visit
 from server.wire import TokenId, Wire
 
 ENCODER = "encoder"
@@ -51,9 +53,13 @@ class Embeddings(Wire):
     usage: EmbeddingUsage
 
 
-async def embed(exchange: Exchange, body: EmbeddingRequest) -> Embeddings:
+async def embed(exchange: Exchange, body: EmbeddingRequest, visit: Visit) -> Embeddings:
     """Raises ModelNotFound for a model that has no vectors, RequestRefused for a length that they do not have."""
-    services = exchange.services
+    async with exchange.work(visit) as services:
+        return await _embedded(services, body)
+
+
+async def _embedded(services: Services, body: EmbeddingRequest) -> Embeddings:
     if services.encoder is None or body.model not in (ENCODER, services.base_name):
         raise ModelNotFound(body.model)
     if body.dimensions not in (None, services.encoder.dim):

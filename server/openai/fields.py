@@ -68,6 +68,9 @@ class OpenAIFields(SamplingFields, GrammarFields):
     weights: dict[ExpertName, float] | None = Field(default=None, max_length=10, description="By expert, its weight.")
     max_experts: int | None = Field(default=None, ge=1, le=10, description="How many experts the router may mix.")
     max_tokens: int | None = Field(default=None, ge=1, le=MAX_TOKENS)
+    timeout: float | None = Field(
+        default=None, gt=0, le=86_400, description="Seconds after which the request is ended with a 504."
+    )
     stream: bool | None = None
     stream_options: StreamOptions | None = None
 
@@ -102,6 +105,7 @@ class OpenAIFields(SamplingFields, GrammarFields):
             "max_experts": self.max_experts or 1,
             "grammar": grammar,
             "stream": bool(self.stream),
+            "timeout": self.timeout,
         }
         try:
             return GenerateRequest.model_validate(translated)

@@ -9,8 +9,7 @@ from typing import Final
 from engine.request import FinishReason
 from server.generation import Running
 from server.message_fields import ToolCall
-from server.replies import usage
-from server.schemas import ExpertUsed, Routing, TokenLogprob
+from server.schemas import ExpertUsed, Routing, TokenLogprob, Usage
 from server.services import Services
 from server.wire import Wire
 
@@ -40,9 +39,9 @@ class ChoiceLogprobs(Wire):
 
 class ReplyMessage(Wire):
     role: str = "assistant"
-    content: str | None
     reasoning_content: str | None = None
-    """What the model thought first."""
+    """What the model thought first; null where it could not."""
+    content: str | None
     refusal: None = None
     tool_calls: list[ToolCall] | None = None
 
@@ -82,16 +81,14 @@ def head(services: Services, running: Running, model: str, prefix: str) -> Head:
     return Head(f"{prefix}-{running.id.rpartition('-')[2]}", int(time.time()), model, f"fp_{digest}")
 
 
-def usage_object(running: Sequence[Running], num_completion: int, num_thinking: int = 0) -> OpenAIUsage:
+def usage_object(told: Sequence[Usage]) -> OpenAIUsage:
     """Of one request, which may have had several prompts."""
-    told = [usage(each, 0) for each in running]
-    num_prompt = sum(each.prompt_tokens for each in told)
     return OpenAIUsage(
-        prompt_tokens=num_prompt,
-        completion_tokens=num_completion,
-        total_tokens=num_prompt + num_completion,
+        prompt_tokens=sum(each.prompt_tokens for each in told),
+        completion_tokens=sum(each.completion_tokens for each in told),
+        total_tokens=sum(each.total_tokens for each in told),
         prompt_tokens_details=PromptDetails(cached_tokens=sum(each.cached_tokens for each in told)),
-        completion_tokens_details=CompletionDetails(reasoning_tokens=num_thinking),
+        completion_tokens_details=CompletionDetails(reasoning_tokens=sum(each.thinking_tokens for each in told)),
     )
 
 

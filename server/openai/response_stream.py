@@ -9,8 +9,8 @@ from server.errors import error_body
 from server.exchange import Answers
 from server.generation import Running
 from server.openai.objects import OpenAIUsage, dumps, usage_object
-from server.streaming import Part as TextPart
-from server.streaming import Piece, Thought, event_of
+from server.replies import usage_of
+from server.streaming import Piece, Streamed, Thought, event_of
 from server.tool_reader import CallArguments, CallStart, Part, ToolReader
 
 Object = dict[str, Any]
@@ -42,7 +42,7 @@ def response_object(
             "input_tokens": usage.prompt_tokens,
             "input_tokens_details": {"cached_tokens": usage.prompt_tokens_details.cached_tokens},
             "output_tokens": usage.completion_tokens,
-            "output_tokens_details": {"reasoning_tokens": 0},
+            "output_tokens_details": {"reasoning_tokens": usage.completion_tokens_details.reasoning_tokens},
             "total_tokens": usage.total_tokens,
         }
     return {
@@ -80,13 +80,14 @@ class ResponseStream:
         yield self._event("response.created", response=begun)
         yield self._event("response.in_progress", response=begun)
 
-    def part(self, part: TextPart) -> Iterable[str]:
+    def part(self, part: Streamed) -> Iterable[str]:
+        """What the model thinks is counted and not shown, as OpenAI has it."""
+        if isinstance(part, Thought):
+            return
         if isinstance(part, Piece):
             for each in self._reader.push(part.text) if self._reader else [part.text]:
                 yield from self._grow(each)
             return
-        if isinstance(part, Thought):
-            return  # this form has no place for it without a state
         for each in self._reader.flush() if self._reader else []:
             yield from self._grow(each)
         if self._open is None and not self._done:
@@ -95,7 +96,7 @@ class ResponseStream:
 
     def closing(self, answers: Answers) -> Iterable[str]:
         [answer] = answers
-        usage = usage_object([self._running], answer.finish.num_tokens)
+        usage = usage_object([usage_of(self._running, answers)])
         status = "incomplete" if answer.finish.reason is FinishReason.LENGTH else "completed"
         told = response_object(self._running.id, self._model, self._done, usage, status)
         yield self._event(f"response.{status}", response=told)

@@ -2,7 +2,6 @@
 
 from typing import Any, Literal, Self
 
-from fastapi import Request
 from pydantic import ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 from starlette.responses import Response
@@ -14,8 +13,9 @@ from server.openai.fields import OpenAIFields
 from server.openai.naming import naming
 from server.openai.objects import dumps, usage_object
 from server.openai.response_stream import ResponseStream, call_item, message_item, response_object
-from server.replies import reply_of
+from server.replies import headers_of, reply_of
 from server.schemas import GenerateRequest
+from server.visit import Visit
 from server.wire import MAX_TOKENS
 
 _STATEFUL = ("previous_response_id", "conversation", "background", "prompt", "context_management")
@@ -154,22 +154,22 @@ def _function(tool: FlatTool) -> dict[str, Any]:
     return tool.model_dump(exclude={"type"})
 
 
-async def respond(exchange: Exchange, body: ResponseRequest, request: Request) -> Response:
+async def respond(exchange: Exchange, body: ResponseRequest, visit: Visit) -> Response:
     """Raises what the rooms raise, and ModelNotFound."""
     services = exchange.services
     asked = body.to_generate(services.base_name)
     with naming(body.model):
         if body.stream:
             return await exchange.stream(
-                request, asked, lambda running: ResponseStream(running, body.model, asked.uses_tools)
+                visit, asked, lambda running: ResponseStream(running, body.model, asked.uses_tools)
             )
-        [running], [answers], headers = await exchange.whole(request, [asked])
+        [running], [answers] = await exchange.whole(visit, [asked])
     reply = reply_of(running, answers, asked.uses_tools)
     calls = [
         call_item(call.id, call.function.name, call.function.arguments, "completed") for call in reply.tool_calls or ()
     ]
     text = [message_item(running.id, reply.text, "completed")] if reply.text or not calls else []
-    usage = usage_object([running], reply.usage.completion_tokens)
+    usage = usage_object([reply.usage])
     is_cut = reply.finish_reason is FinishReason.LENGTH
     told = response_object(running.id, body.model, [*text, *calls], usage, "incomplete" if is_cut else "completed")
-    return Response(dumps(told), headers=headers, media_type="application/json")
+    return Response(dumps(told), headers=headers_of(running, answers), media_type="application/json")

@@ -1,9 +1,12 @@
-"""The table of OpenAI's paths."""
+"""The table of OpenAI's paths. All of them need the scope `generate`."""
 
-from fastapi import APIRouter, Depends, Request
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
 from starlette.responses import Response
 
 from server.exchange import Exchange
+from server.keys import Caller
 from server.openai.chat import ChatCompletion, ChatRequest, complete_chat
 from server.openai.completions import Completion, CompletionRequest, complete
 from server.openai.embeddings import EmbeddingRequest, Embeddings, embed
@@ -12,49 +15,50 @@ from server.openai.responses import ResponseRequest, respond
 from server.openai.tokens import Detokenized, DetokenizeRequest, TokenizeRequest, Tokens, detokenize, tokenize
 from server.schemas import ErrorBody
 from server.security import KeyFirst, may_generate
+from server.visit import Visitor
 
 _ERRORS: dict[int | str, dict[str, object]] = {
-    status: {"model": ErrorBody} for status in (400, 404, 413, 429, 500, 503, 504)
+    status: {"model": ErrorBody} for status in (400, 401, 403, 404, 408, 413, 421, 429, 431, 500, 503, 504)
 }
 
 
 def api(exchange: Exchange) -> APIRouter:
     models = Models(exchange)
 
-    async def chat_completions(body: ChatRequest, request: Request) -> Response:
+    async def chat_completions(body: ChatRequest, visit: Visitor) -> Response:
         """A conversation goes on."""
         exchange.pass_over("/v1/chat/completions", body.unknown_fields)
-        return await complete_chat(exchange, body, request)
+        return await complete_chat(exchange, body, visit)
 
-    async def completions(body: CompletionRequest, request: Request) -> Response:
+    async def completions(body: CompletionRequest, visit: Visitor) -> Response:
         """A text goes on."""
         exchange.pass_over("/v1/completions", body.unknown_fields)
-        return await complete(exchange, body, request)
+        return await complete(exchange, body, visit)
 
-    async def responses(body: ResponseRequest, request: Request) -> Response:
+    async def responses(body: ResponseRequest, visit: Visitor) -> Response:
         """OpenAI's newer form, without state."""
         exchange.pass_over("/v1/responses", body.unknown_fields)
-        return await respond(exchange, body, request)
+        return await respond(exchange, body, visit)
 
-    async def embeddings(body: EmbeddingRequest) -> Embeddings:
+    async def embeddings(body: EmbeddingRequest, visit: Visitor) -> Embeddings:
         """Texts to vectors, by the router's encoder."""
-        return await embed(exchange, body)
+        return await embed(exchange, body, visit)
 
-    async def list_models() -> ModelList:
+    async def list_models(caller: Annotated[Caller, Depends(may_generate)]) -> ModelList:
         """All names that `model` may have."""
-        return await models.all()
+        return await models.all(caller)
 
-    async def show_model(model: str) -> ModelCard:
+    async def show_model(model: str, caller: Annotated[Caller, Depends(may_generate)]) -> ModelCard:
         """One of them."""
-        return await models.one(model)
+        return await models.one(model, caller)
 
-    async def tokenize_text(body: TokenizeRequest) -> Tokens:
+    async def tokenize_text(body: TokenizeRequest, visit: Visitor) -> Tokens:
         """Text or messages to token ids."""
-        return await tokenize(exchange, body)
+        return await tokenize(exchange, body, visit)
 
-    async def detokenize_ids(body: DetokenizeRequest) -> Detokenized:
+    async def detokenize_ids(body: DetokenizeRequest, visit: Visitor) -> Detokenized:
         """Token ids to text."""
-        return await detokenize(exchange, body)
+        return await detokenize(exchange, body, visit)
 
     routes = APIRouter(route_class=KeyFirst, dependencies=[Depends(may_generate)], responses=_ERRORS)
     routes.add_api_route("/v1/chat/completions", chat_completions, methods=["POST"], response_model=ChatCompletion)

@@ -6,11 +6,13 @@ from typing import Annotated, Self
 from pydantic import ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from server.bounds import check_length
 from server.errors import RequestRefused
 from server.exchange import Exchange
 from server.generation import encode
 from server.message_fields import Message, ToolFields
 from server.schemas import GenerateRequest
+from server.visit import Visit
 from server.wire import TokenId, Wire
 
 
@@ -49,13 +51,15 @@ class Detokenized(Wire):
     prompt: str
 
 
-async def tokenize(exchange: Exchange, body: TokenizeRequest) -> Tokens:
-    services = exchange.services
+async def tokenize(exchange: Exchange, body: TokenizeRequest, visit: Visit) -> Tokens:
+    """Raises PromptTooLong for what no request could send."""
     fields: dict[str, object] = {"prompt": body.prompt, "raw": True}
     if body.messages is not None:
         fields = {"messages": body.messages, "tools": body.tools, "tool_choice": body.tool_choice}
     asked = GenerateRequest.model_validate(fields)
-    ids = await asyncio.to_thread(encode, services.tokenizer, asked)
+    async with exchange.work(visit) as services:
+        check_length(services, asked)
+        ids = await asyncio.to_thread(encode, services.tokenizer, asked)
     spelled = services.tokenizer.token_bytes
     return Tokens(
         count=len(ids),
@@ -65,9 +69,10 @@ async def tokenize(exchange: Exchange, body: TokenizeRequest) -> Tokens:
     )
 
 
-async def detokenize(exchange: Exchange, body: DetokenizeRequest) -> Detokenized:
+async def detokenize(exchange: Exchange, body: DetokenizeRequest, visit: Visit) -> Detokenized:
     """Raises RequestRefused for an id that is no token."""
-    tokenizer = exchange.services.tokenizer
-    if body.tokens and max(body.tokens) >= len(tokenizer):
-        raise RequestRefused("tokens", f"token {max(body.tokens)} does not exist; ids go up to {len(tokenizer) - 1}")
-    return Detokenized(prompt=await asyncio.to_thread(tokenizer.decode, body.tokens))
+    async with exchange.work(visit) as services:
+        size = len(services.tokenizer)
+        if body.tokens and max(body.tokens) >= size:
+            raise RequestRefused("tokens", f"token {max(body.tokens)} does not exist; ids go up to {size - 1}")
+        return Detokenized(prompt=await asyncio.to_thread(services.tokenizer.decode, body.tokens))

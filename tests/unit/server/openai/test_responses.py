@@ -6,7 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.fakes import FakeCompiler, FakeEngine
+from engine.request import Thinking
+from tests.fakes import ByteTokenizer, FakeCompiler, FakeEngine
 
 PATH = "/v1/responses"
 TOOL = {"type": "function", "name": "f", "parameters": {"type": "object", "properties": {}}}
@@ -120,3 +121,16 @@ async def test_what_needs_a_state_or_is_not_served_is_refused(
     response = await client.post(PATH, json={"model": "tiny", "input": "hi", **fields})
     assert response.status_code == 400
     assert response.json()["error"]["message"]
+
+
+async def test_what_the_model_thinks_is_counted_and_not_shown(client: httpx.AsyncClient, engine: FakeEngine) -> None:
+    """Templates that open the thinking do so unasked."""
+    engine.rule = lambda _prompt, _experts: "hm>it is 4"
+    thinking = Thinking(ord("<"), ord(">"), (), (), 9, is_open=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ByteTokenizer, "thinking", lambda *_: thinking)
+        whole = (await client.post("/v1/responses", json={"input": "2+2?"})).json()
+        streamed = (await client.post("/v1/responses", json={"input": "2+2?", "stream": True})).text
+    assert [part["text"] for part in whole["output"][0]["content"]] == ["it is 4"]
+    assert whole["usage"]["output_tokens_details"] == {"reasoning_tokens": 3}
+    assert "hm" not in streamed and '"reasoning_tokens":3' in streamed
