@@ -39,13 +39,14 @@ format: install-dev
 openapi: install-dev
 	$(BIN)/python -m server.description > docs/openapi.json
 
-# Other people's clients against the running server. Not all of them can live in one environment.
+# Other people's clients against the running server. Not all of them can live in one environment; Node's wants npm.
 CLIENTS := requirements requirements-llm requirements-litellm
 test-clients: install-dev
 	for name in $(CLIENTS); do \
 		test -x $(VENV)-$$name/bin/python || $(PYTHON) -m venv $(VENV)-$$name; \
 		$(VENV)-$$name/bin/python -m pip install --disable-pip-version-check -r tests/clients/$$name.txt || exit 1; \
 	done
+	if command -v npm > /dev/null; then npm install --no-package-lock --prefix tests/clients/node; fi
 	$(BIN)/python -m tests.clients $(foreach name,$(CLIENTS),$(VENV)-$(name)/bin/python)
 
 install: $(VENV)/.installed

@@ -14,7 +14,20 @@ from server.settings import Settings
 from tests.live import live_server
 
 HERE = Path(__file__).parent
-OPTIONS = ("-q", "-rs", "-c", os.devnull, "--rootdir", str(HERE), "--confcutdir", str(HERE), "-p", "no:cacheprovider")
+OPTIONS = (
+    "-q",
+    "-rs",
+    "-W",
+    "ignore",
+    "-c",
+    os.devnull,
+    "--rootdir",
+    str(HERE),
+    "--confcutdir",
+    str(HERE),
+    "-p",
+    "no:cacheprovider",
+)
 
 
 def main(pythons: list[str]) -> int:
