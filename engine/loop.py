@@ -34,6 +34,8 @@ class Submit:
     """Called from the engine thread with each step's events, or with the error that ended the request."""
     fetch_seconds: tuple[float, ...] = ()
     """What came before each of `experts`, for the time of a swap."""
+    announce: Callable[[], None] = lambda: None
+    """Called once for all requests that have the same one, when a step has published what it has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ class EngineLoop:
         self.failure: Exception | None = None
         self._inbox: queue.SimpleQueue[Submit | Cancel | Unload | Stop] = queue.SimpleQueue()
         self._live: dict[int, Submit] = {}
+        self._unannounced: set[Callable[[], None]] = set()
         self._num_sent = self._num_taken = 0
         self._stopping = False
         self._closing = threading.Lock()
@@ -127,8 +130,11 @@ class EngineLoop:
         for sequence_id, late in self.scheduler.expire(time.monotonic()).items():
             self._publish(sequence_id, late)
         self._clear_slots()
-        if not self.scheduler.has_work:
-            return
+        if self.scheduler.has_work:
+            self._compute()
+        self._announce()
+
+    def _compute(self) -> None:
         plan = self.scheduler.plan()
         self._upload(plan)
         logits = self.runner.forward(plan)
@@ -157,6 +163,7 @@ class EngineLoop:
     def _drain(self) -> None:
         """Take what has arrived; wait for something when there is nothing to do."""
         while not self._inbox.empty() or not (self.scheduler.has_work or self._stopping):
+            self._announce()
             self._clear_slots()  # what the last step ended may have been the last to use one; the wait has no end
             match self._inbox.get():
                 case Submit() as submit:
@@ -232,6 +239,12 @@ class EngineLoop:
         if isinstance(news, Exception) or submit.sequence.finish:
             del self._live[sequence_id]
         submit.publish(news)
+        self._unannounced.add(submit.announce)
+
+    def _announce(self) -> None:
+        for announce in self._unannounced:
+            announce()
+        self._unannounced.clear()
 
     def _close(self, reason: EngineStopped) -> None:
         """Nobody may wait for ever: fail what runs, what waits and what is still in the inbox."""
@@ -245,5 +258,7 @@ class EngineLoop:
             if submit.sequence.matcher:
                 submit.sequence.matcher.close()
             submit.publish(reason)
+            self._unannounced.add(submit.announce)
+        self._announce()
         self._live.clear()
         self._masking.shutdown()

@@ -38,28 +38,51 @@ from engine.stats import EngineStats
 from engine.thinking import ThinkingGate
 from engine.tier_stats import SwapTimes
 
+REST_PER_READER = 0.0006
+"""Seconds. Waking one and what it does then costs some 60 µs (decode, write JSON, send), so that all of them together
+take a tenth of one core's time at most."""
+MAX_REST = 0.02
+"""Seconds between two wake-ups, however many read along: fifty times a second still looks like writing."""
+
 
 class Mailbox:
-    """What the engine thread has for one event loop: a step's events of all requests cross with one call."""
+    """Wakes those who read answers on one event loop: all of them together, and a first or a last event at once."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self._waiting: deque[tuple[asyncio.Queue[list[TokenEvent] | Exception], list[TokenEvent] | Exception]] = deque()
-        self._is_called = False
+        self._waiting: deque[asyncio.Event] = deque()
+        self._urgent: deque[asyncio.Event] = deque()
+        self._is_resting = False
 
-    def put(self, queue: "asyncio.Queue[list[TokenEvent] | Exception]", news: list[TokenEvent] | Exception) -> None:
-        """Called from the engine thread. A caller whose event loop is gone no longer listens."""
-        self._waiting.append((queue, news))
-        if not self._is_called:
-            self._is_called = True
+    def put(self, arrived: asyncio.Event, is_urgent: bool) -> None:
+        """Called from the engine thread."""
+        (self._urgent if is_urgent else self._waiting).append(arrived)
+
+    def announce(self) -> None:
+        """Called from the engine thread, after a step. A caller whose event loop is gone no longer listens."""
+        if self._urgent or not self._is_resting:
             with suppress(RuntimeError):
                 self.loop.call_soon_threadsafe(self._deliver)
 
     def _deliver(self) -> None:
-        self._is_called = False  # before the last look: what comes after it calls again
-        while self._waiting:
-            queue, news = self._waiting.popleft()
-            queue.put_nowait(news)
+        _wake(self._urgent)
+        if not self._is_resting and (num_woken := _wake(self._waiting)):
+            self._is_resting = True
+            self.loop.call_later(min(MAX_REST, num_woken * REST_PER_READER), self._end_rest)
+
+    def _end_rest(self) -> None:
+        self._is_resting = False  # before the look at who waits: whoever comes after it announces
+        self._deliver()
+
+
+def _wake(readers: deque[asyncio.Event]) -> int:
+    """How many were asleep."""
+    num_asleep = 0
+    while readers:
+        reader = readers.popleft()
+        num_asleep += not reader.is_set()
+        reader.set()
+    return num_asleep
 
 
 class Generation:
@@ -67,8 +90,9 @@ class Generation:
 
     def __init__(self, sequence: Sequence, cancel: Callable[[], None], mailbox: Mailbox) -> None:
         self._sequence, self._cancel, self._mailbox = sequence, cancel, mailbox
-        self._events: asyncio.Queue[list[TokenEvent] | Exception] = asyncio.Queue()
-        self._ended = False
+        self._news: deque[list[TokenEvent] | Exception] = deque()
+        self._arrived = asyncio.Event()
+        self._has_begun = self._ended = False
 
     @property
     def num_prompt_tokens(self) -> int:
@@ -91,16 +115,32 @@ class Generation:
 
     def publish(self, news: list[TokenEvent] | Exception) -> None:
         """Called from the engine thread."""
-        self._mailbox.put(self._events, news)
+        is_end = isinstance(news, Exception) or news[-1].finish is not None
+        self._news.append(news)
+        self._mailbox.put(self._arrived, is_end or not self._has_begun)
+        self._has_begun = True
+
+    async def batches(self) -> AsyncIterator[list[TokenEvent]]:
+        """All that has come since the last look, together."""
+        while not self._ended:
+            await self._arrived.wait()
+            self._arrived.clear()
+            events: list[TokenEvent] = []
+            while self._news:
+                news = self._news.popleft()
+                if isinstance(news, Exception):
+                    self._ended = True
+                    if events:
+                        yield events
+                    raise news
+                events += news
+            if events:
+                self._ended = events[-1].finish is not None
+                yield events
 
     async def __aiter__(self) -> AsyncIterator[TokenEvent]:
-        while not self._ended:
-            news = await self._events.get()
-            if isinstance(news, Exception):
-                self._ended = True
-                raise news
-            for event in news:
-                self._ended = self._ended or event.finish is not None
+        async for events in self.batches():
+            for event in events:
                 yield event
 
 
@@ -242,9 +282,11 @@ class Engine:
             experts = tuple(await asyncio.gather(*(self._host.get(use.adapter) for use in uses)))
             deltas = tuple(expert.delta for expert in experts)
             sequence = self._sequence(request, deltas, [use.weight for use in uses], submitted)
-            generation = Generation(sequence, lambda: self._cancel(sequence.id), self._mailbox_here())
+            mailbox = self._mailbox_here()
+            generation = Generation(sequence, lambda: self._cancel(sequence.id), mailbox)
             self.check_capacity()  # once more: others came while the adapters were lowered
-            self._loop.send(Submit(sequence, experts, generation.publish, tuple(use.fetch_seconds for use in uses)))
+            fetch_seconds = tuple(use.fetch_seconds for use in uses)
+            self._loop.send(Submit(sequence, experts, generation.publish, fetch_seconds, mailbox.announce))
         except BaseException:
             if request.matcher:
                 request.matcher.close()

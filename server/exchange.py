@@ -20,7 +20,7 @@ from server.metrics import Metrics
 from server.replies import headers_of, reply_of
 from server.schemas import GenerateRequest, Reply
 from server.services import Lifecycle, Services
-from server.streaming import EventStream, Streamed, cancelling_on_disconnect, event_of
+from server.streaming import EventStream, Streamed, cancelling_on_disconnect, event_of, joined
 from server.telemetry import Note, Telemetry
 from server.visit import Visit
 
@@ -83,10 +83,13 @@ class Exchange:
             async with cancelling_on_disconnect(visit.request.receive, cancel):
                 return [each.running for each in begun], [await self._read(each) for each in begun]
 
-    async def stream(self, visit: Visit, body: GenerateRequest, form: Callable[[Running], StreamForm]) -> Response:
+    async def stream(
+        self, visit: Visit, body: GenerateRequest, form: Callable[[Running], StreamForm], by_token: bool = False
+    ) -> Response:
+        """`by_token`: the form wants each token's piece apart, also where several came together."""
         with ExitStack() as held:
             [begun] = await self._begin(visit, [body], held)
-            stream = EventStream(self._events(begun, form(begun.running)), held.pop_all().close)
+            stream = EventStream(self._events(begun, form(begun.running), by_token), held.pop_all().close)
             stream.headers.update(headers_of(begun.running))
             return stream
 
@@ -105,28 +108,29 @@ class Exchange:
         return begun
 
     async def _read(self, begun: _Begun) -> tuple[Answer, ...]:
-        *_, answers = [part async for part in answer(begun.running)]
+        *_, answers = [parts async for parts in answer(begun.running)]
         assert isinstance(answers, tuple), "an answer ends with all answers"
         self._note(begun, reply_of(begun.running, answers))
         return answers
 
-    async def _events(self, begun: _Begun, form: StreamForm) -> AsyncGenerator[str, None]:
+    async def _events(self, begun: _Begun, form: StreamForm, by_token: bool) -> AsyncGenerator[str, None]:
         """An error after the first byte can no longer change the status: it becomes the last event."""
         try:
-            for event in form.opening():
-                yield event
-            async for part in answer(begun.running):
-                if isinstance(part, tuple):
-                    self._note(begun, reply_of(begun.running, part))
-                events = form.closing(part) if isinstance(part, tuple) else form.part(part)
-                for event in events:
-                    yield event
+            if opening := "".join(form.opening()):
+                yield opening
+            async for parts in answer(begun.running):
+                if isinstance(parts, tuple):
+                    self._note(begun, reply_of(begun.running, parts))
+                    yield "".join(form.closing(parts))
+                    continue
+                told = [event for part in (parts if by_token else joined(parts)) for event in form.part(part)]
+                if told:
+                    yield "".join(told)
         except Exception as error:
             begun.note.error(error)
             if fault_of(error).status == 500:
                 log_fault(f"answer {begun.running.id} broke off", error)
-            for event in form.error(error):
-                yield event
+            yield "".join(form.error(error))
 
     def _note(self, begun: _Begun, reply: Reply) -> None:
         self._metrics.count_answer(reply)

@@ -175,24 +175,25 @@ async def submit(
     return tuple(rows)
 
 
-async def answer(running: Running) -> AsyncIterator[Streamed | tuple[Answer, ...]]:
-    """The texts piece by piece, each with its end, then all answers whole."""
+async def answer(running: Running) -> AsyncIterator[list[Streamed] | tuple[Answer, ...]]:
+    """The texts piece by piece, each with its end, together what came together; then all answers whole."""
     texts: list[list[str]] = [[] for _ in running.rows]
     thoughts: list[list[str]] = [[] for _ in running.rows]
     tokens: list[list[Token]] = [[] for _ in running.rows]
     ends: list[Finish | None] = [None for _ in running.rows]
     rows = [read_text(row.tokens, row.decoder, row.stops, index) for index, row in enumerate(running.rows)]
-    async for part in interleaved(rows):
-        match part:
-            case Finish():
-                part = await _checked(running, "".join(texts[part.index]), part)
-                ends[part.index] = part
-            case Thought():
-                thoughts[part.index].append(part.text)
-            case Piece():
-                texts[part.index].append(part.text)
-                tokens[part.index] += part.tokens
-        yield part
+    async for parts in interleaved(rows):
+        for place, part in enumerate(parts):
+            match part:
+                case Finish():
+                    part = await _checked(running, "".join(texts[part.index]), part)
+                    parts[place] = ends[part.index] = part
+                case Thought():
+                    thoughts[part.index].append(part.text)
+                case Piece():
+                    texts[part.index].append(part.text)
+                    tokens[part.index] += part.tokens
+        yield parts
     yield tuple(
         Answer("".join(text), tuple(read), end, "".join(thought))
         for text, thought, read, end in zip(texts, thoughts, tokens, ends, strict=True)

@@ -183,7 +183,8 @@ async def generate(exchange: Exchange, body: TgiRequest, visit: Visit, in_list: 
 
 
 async def stream(exchange: Exchange, body: TgiRequest, visit: Visit) -> Response:
-    return await exchange.stream(visit, body.to_generate(has_details=True), lambda running: _Stream(running, body))
+    asked = body.to_generate(has_details=True)
+    return await exchange.stream(visit, asked, lambda running: _Stream(running, body), by_token=True)
 
 
 def error_of(error: Exception) -> tuple[int, dict[str, str]]:

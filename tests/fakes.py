@@ -181,8 +181,9 @@ class FakeGeneration:
         self.is_cancelled = True
         self._cancelled.set()
 
-    async def __aiter__(self) -> AsyncIterator[TokenEvent]:
+    async def batches(self) -> AsyncIterator[list[TokenEvent]]:
         self._engine.num_running += 1
+        events: list[TokenEvent] = []
         try:
             for token_id in self._token_ids:
                 await self._step()
@@ -192,9 +193,12 @@ class FakeGeneration:
                 for taken, part in (
                     self._gate.take(token_id, False, None) if self._gate else ((token_id, TextPart.ANSWER),)
                 ):
-                    yield TokenEvent(taken, self._scores(taken), part=part)
+                    events.append(TokenEvent(taken, self._scores(taken), part=part))
+                if len(events) >= self._engine.num_at_once:
+                    yield events
+                    events = []
             reason = FinishReason.CANCELLED if self._cancelled.is_set() else self._reason
-            yield TokenEvent(finish=reason, timings=self._engine.timings_of(self._request))
+            yield [*events, TokenEvent(finish=reason, timings=self._engine.timings_of(self._request))]
         finally:
             self._engine.num_running -= 1
 
@@ -229,6 +233,8 @@ class FakeEngine:
         self.max_prompt = max_prompt
         self.max_context = 1 << 20
         self.max_submitted: int | None = None
+        self.num_at_once = 1
+        """Tokens that come together."""
         self.rule = rule
         self.flowing = asyncio.Event()
         self.flowing.set()

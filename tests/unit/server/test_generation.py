@@ -44,12 +44,11 @@ def room_for_one(experts_dir: Path) -> int:
 
 
 async def finish(running: Running) -> tuple[str, Reply]:
-    parts = [part async for part in answer(running)]
+    *streamed, answers = [parts async for parts in answer(running)]
     running.close()
-    answers = parts.pop()
     assert isinstance(answers, tuple)
     reply = reply_of(running, answers)
-    assert reply.text == "".join(part.text for part in parts if isinstance(part, Piece))
+    assert reply.text == "".join(part.text for parts in streamed for part in parts if isinstance(part, Piece))
     return reply.text, reply
 
 

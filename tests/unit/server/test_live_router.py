@@ -26,7 +26,7 @@ from tests.fakes import FINGERPRINT, OTHER_FINGERPRINT, write_expert
 async def used(services: Services, prompt: str, **fields: object) -> list[str]:
     """The names of the experts that answered."""
     running = await begin(services, GenerateRequest.model_validate({"prompt": prompt, **fields}))
-    *_, answers = [part async for part in answer(running)]
+    *_, answers = [parts async for parts in answer(running)]
     running.close()
     assert isinstance(answers, tuple)
     reply = reply_of(running, answers)

@@ -11,7 +11,19 @@ from starlette.types import Message
 from engine.errors import EngineStopped
 from engine.request import FinishReason, TextPart, Timings, TokenEvent
 from server.schemas import TextChunk
-from server.streaming import Finish, Piece, StopStrings, Thought, Trimmed, cancelling_on_disconnect, event_of, read_text
+from server.streaming import (
+    Finish,
+    Piece,
+    StopStrings,
+    Streamed,
+    Thought,
+    Token,
+    Trimmed,
+    cancelling_on_disconnect,
+    event_of,
+    joined,
+    read_text,
+)
 from tests.fakes import ByteDecoder
 
 TIMES = Timings(1, 2, 3, 4)
@@ -42,18 +54,18 @@ class Tokens:
     def timings(self) -> Timings:
         return TIMES
 
-    async def __aiter__(self) -> AsyncIterator[TokenEvent]:
+    async def batches(self) -> AsyncIterator[list[TokenEvent]]:
         for byte in self._data:
             if self.is_cancelled:
                 break
             self.num_given += 1
-            yield TokenEvent(token_id=byte)
+            yield [TokenEvent(token_id=byte)]
         reason = FinishReason.CANCELLED if self.is_cancelled else self._reason
-        yield TokenEvent(finish=reason, timings=TIMES)
+        yield [TokenEvent(finish=reason, timings=TIMES)]
 
 
 async def read(tokens: Tokens, *stops: str) -> tuple[list[str], Finish]:
-    parts = [part async for part in read_text(tokens, ByteDecoder(), StopStrings(stops))]
+    parts = [part async for parts in read_text(tokens, ByteDecoder(), StopStrings(stops)) for part in parts]
     *pieces, finish = parts
     assert isinstance(finish, Finish)
     return [piece.text for piece in pieces if isinstance(piece, Piece)], finish
@@ -105,11 +117,11 @@ async def test_a_stop_string_cancels_the_rest_and_counts_as_an_own_end() -> None
 class Dying(Tokens):
     """Raises as soon as it was cancelled, or at its end."""
 
-    async def __aiter__(self) -> AsyncIterator[TokenEvent]:
-        async for event in super().__aiter__():
+    async def batches(self) -> AsyncIterator[list[TokenEvent]]:
+        async for [event] in super().batches():
             if event.finish:
                 raise EngineStopped("gone")
-            yield event
+            yield [event]
 
 
 async def test_an_answer_that_is_whole_stays_whole_whatever_the_engine_says_then() -> None:
@@ -168,18 +180,18 @@ async def test_the_watch_ends_with_the_work() -> None:
 class Thinker(Tokens):
     """Its text thinks up to the last closing bracket; brackets are marks."""
 
-    async def __aiter__(self) -> AsyncIterator[TokenEvent]:
+    async def batches(self) -> AsyncIterator[list[TokenEvent]]:
         num_left = self._data.rindex(b">") + 1
-        async for event in super().__aiter__():
+        async for [event] in super().batches():
             if event.token_id is None or num_left == 0:
-                yield event
+                yield [event]
                 continue
             num_left -= 1
-            yield TokenEvent(event.token_id, part=TextPart.MARK if event.token_id in b"<>" else TextPart.THINKING)
+            yield [TokenEvent(event.token_id, part=TextPart.MARK if event.token_id in b"<>" else TextPart.THINKING)]
 
 
 async def read_both(data: bytes, *stops: str) -> tuple[str, str, Finish]:
-    parts = [part async for part in read_text(Thinker(data), ByteDecoder(), StopStrings(stops))]
+    parts = [part async for parts in read_text(Thinker(data), ByteDecoder(), StopStrings(stops)) for part in parts]
     finish = parts.pop()
     assert isinstance(finish, Finish)
     thoughts = "".join(part.text for part in parts if isinstance(part, Thought))
@@ -212,3 +224,39 @@ async def test_thoughts_that_are_cut_off_lose_nothing() -> None:
 def test_trimming_does_not_depend_on_the_pieces(pieces: list[str]) -> None:
     trimmed = Trimmed()
     assert "".join(trimmed.push(piece) for piece in pieces) == "".join(pieces).strip("\n")
+
+
+def test_neighbouring_pieces_of_one_answer_become_one_and_nothing_passes_anything() -> None:
+    one, two, three = Token(1), Token(2), Token(3)
+    end = Finish(FinishReason.STOP, 3, TIMES)
+    parts: list[Streamed] = [
+        Piece("a", (one,)),
+        Piece("b", (two,)),
+        Piece("c", (three,), 1),
+        Thought("t"),
+        Piece("d", ()),
+        end,
+    ]
+    assert list(joined(parts)) == [
+        Piece("ab", (one, two)),
+        Piece("c", (three,), 1),
+        Thought("t"),
+        Piece("d", ()),
+        end,
+    ]
+    assert list(joined([])) == []
+
+
+class AtOnce(Tokens):
+    """All events in one batch."""
+
+    async def batches(self) -> AsyncIterator[list[TokenEvent]]:
+        yield [event async for events in super().batches() for event in events]
+
+
+async def test_what_came_together_is_read_together_and_cut_at_the_same_place() -> None:
+    apart = await read(Tokens(b"one STOP and much more"), "STOP")
+    together = await read(AtOnce(b"one STOP and much more"), "STOP")
+    assert together == apart
+    parts = [parts async for parts in read_text(AtOnce(b"ab"), ByteDecoder(), StopStrings(()))]
+    assert parts == [[Piece("a", (Token(97),)), Piece("b", (Token(98),)), Finish(FinishReason.STOP, 2, TIMES)]]

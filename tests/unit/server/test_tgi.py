@@ -94,6 +94,13 @@ async def test_a_character_of_several_tokens_is_shown_once(client: httpx.AsyncCl
     assert [event["token"]["id"] for event in events][-4:] == list("🙂".encode())
 
 
+async def test_tokens_that_come_together_have_an_event_each(client: httpx.AsyncClient, engine: FakeEngine) -> None:
+    engine.num_at_once = 3
+    events = tokens((await client.post("/generate_stream", json={"inputs": "hello"})).text)
+    assert [event["token"]["text"] for event in events] == list("base: hello")
+    assert [event["index"] for event in events] == list(range(1, 12))
+
+
 async def test_the_root_answers_a_list_or_streams(client: httpx.AsyncClient) -> None:
     assert (await client.post("/", json={"inputs": "hi"})).json() == [{"generated_text": "base: hi"}]
     response = await client.post("/", json={"inputs": "hi", "stream": True})

@@ -277,6 +277,19 @@ async def test_usage_may_come_with_every_chunk(client: httpx.AsyncClient) -> Non
     assert counts == sorted(counts) and (counts[0], counts[-1]) == (0, 11)
 
 
+async def test_tokens_that_come_together_share_a_chunk_with_all_their_scores(
+    client: httpx.AsyncClient, engine: FakeEngine
+) -> None:
+    engine.num_at_once = 4
+    body = {"messages": USER, "model": "tiny", "stream": True}
+    plain = events((await client.post(PATH, json=body)).text)
+    scored = events((await client.post(PATH, json=body | {"logprobs": True})).text)
+    texts = [[chunk["choices"][0]["delta"].get("content") for chunk in chunks[1:-2]] for chunks in (plain, scored)]
+    assert texts[0] == texts[1] and {len(text) for text in texts[0][:-1]} == {4}
+    scores = [len(chunk["choices"][0]["logprobs"]["content"]) for chunk in scored[1:-2]]
+    assert scores == [len(text) for text in texts[1]]
+
+
 async def test_the_answers_of_a_stream_are_told_apart_and_each_has_its_end(client: httpx.AsyncClient) -> None:
     body = {"messages": USER, "model": "tiny", "stream": True, "n": 3, "logprobs": True}
     *chunks, _ = events((await client.post(PATH, json=body)).text)
