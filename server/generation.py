@@ -16,6 +16,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar
 from uuid import uuid4
 
@@ -98,7 +99,8 @@ async def _begin(services: Services, body: GenerateRequest, caller: Caller) -> R
     await services.router.refresh()
     started = time.perf_counter()
     check_length(services, body)
-    decision = permitted(await asyncio.to_thread(choose_experts, services, body, caller.experts), caller)
+    choose = partial(choose_experts, services, body, caller.experts)
+    decision = permitted(await asyncio.to_thread(choose) if body.experts == "auto" else choose(), caller)
     route_ms = (time.perf_counter() - started) * 1e3
     with ExitStack() as leases:
         experts = await fetch_experts(services, decision, leases)
