@@ -29,6 +29,8 @@ class Told:
     """What the clients saw; times in seconds."""
 
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    """That the clients took themselves."""
     counts: "Counter[str]" = field(default_factory=Counter)
     tokens: list[int] = field(default_factory=list)
     first: list[float] = field(default_factory=list)
@@ -36,6 +38,7 @@ class Told:
 
     def add(self, other: "Told") -> None:
         self.seconds += other.seconds
+        self.cpu_seconds += other.cpu_seconds
         self.counts += other.counts
         self.tokens += other.tokens
         self.first += other.first
@@ -43,7 +46,10 @@ class Told:
 
 
 def run_load(load: Load) -> Told:
-    return asyncio.run(_run(load))
+    before = time.process_time()
+    told = asyncio.run(_run(load))
+    told.cpu_seconds = time.process_time() - before
+    return told
 
 
 async def _run(load: Load) -> Told:

@@ -5,7 +5,6 @@ that over the file (`sources.py`).
 """
 
 import asyncio
-import gc
 import json
 import shlex
 import socket
@@ -31,12 +30,9 @@ from server.security import check_bind
 from server.services import Lifecycle, Services, build_services
 from server.settings import Settings, SettingsInvalid, local_url, settings_with
 from server.terminal import KNOWN_ERRORS, print_error
-from server.transport import DrainingServer, server_config
+from server.transport import DrainingServer, server_config, settle
 
 _FALLBACK_PROMPT = "Say hello."
-
-SWITCH_SECONDS = 0.0005
-"""How long a thread may keep the interpreter from the engine's, which asks for it after every kernel."""
 cli = typer.Typer(help="Hotseat: one resident base, many experts.", no_args_is_help=True, add_completion=False)
 cli.add_typer(experts_cli, name="experts")
 cli.add_typer(keys_cli, name="keys")
@@ -97,9 +93,7 @@ def _run(settings: Settings) -> None:
     lifecycle = Lifecycle(partial(build_services, settings))
 
     def ready(services: Services) -> None:
-        # What loading left stays for good; looking through it for garbage held up every answer for 0.4 s at a time.
-        gc.freeze()
-        sys.setswitchinterval(SWITCH_SECONDS)
+        settle()
         _print_welcome(settings, services)
 
     try:
