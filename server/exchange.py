@@ -20,8 +20,9 @@ from server.metrics import Metrics
 from server.replies import headers_of, reply_of
 from server.schemas import GenerateRequest, Reply
 from server.services import Lifecycle, Services
-from server.streaming import EventStream, Streamed, cancelling_on_disconnect, event_of, joined
+from server.streaming import EventStream, cancelling_on_disconnect, event_of
 from server.telemetry import Note, Telemetry
+from server.text_reader import Streamed, joined
 from server.visit import Visit
 
 Answers = Sequence[Answer]

@@ -8,7 +8,8 @@ from server.exchange import Answers, Exchange, error_event
 from server.generation import Running
 from server.replies import headers_of, reply_of, scores_of
 from server.schemas import GenerateRequest, TextChunk, ThinkingChunk
-from server.streaming import DONE, Finish, Streamed, Thought, event_of
+from server.streaming import DONE, event_of
+from server.text_reader import Finish, Streamed, Thought
 from server.visit import Visit
 
 

@@ -35,7 +35,7 @@ from server.grammar_choice import asked_for, compile_grammar
 from server.keys import ANYBODY, Caller
 from server.schemas import GenerateRequest
 from server.services import Grammar, Services, TextDecoder, TokenizerDoor, TokenStream
-from server.streaming import Finish, Piece, StopStrings, Streamed, Thought, Token, interleaved, read_text
+from server.text_reader import Finish, Piece, StopStrings, Streamed, Thought, Token, interleaved, read_text
 
 _T = TypeVar("_T")
 _SERVER_DEFAULTS = SamplingParams()

@@ -7,7 +7,7 @@ from server import schemas
 from server.generation import Answer, Running
 from server.schemas import ExpertUsed, Reply, Routing, Timings, TokenLogprob, TopLogprob, Usage
 from server.services import TokenizerDoor
-from server.streaming import Token
+from server.text_reader import Token
 from server.tool_reader import read_calls
 
 LOWEST_LOGPROB = -9999.0

@@ -21,7 +21,7 @@ from server.openai.objects import dumps
 from server.replies import headers_of
 from server.schemas import GenerateRequest
 from server.services import TokenizerDoor
-from server.streaming import Piece, Streamed, Token
+from server.text_reader import Piece, Streamed, Token
 from server.visit import Visit
 from server.wire import MAX_TOKENS, ExpertName, Wire
 

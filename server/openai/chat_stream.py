@@ -9,7 +9,8 @@ from server.generation import Running
 from server.openai.objects import REASONS, Head, dumps, usage_object
 from server.replies import scores_of, usage, usage_of
 from server.schemas import TokenLogprob, Usage
-from server.streaming import DONE, Finish, Streamed, Thought, event_of
+from server.streaming import DONE, event_of
+from server.text_reader import Finish, Streamed, Thought
 from server.tool_reader import CallArguments, CallStart, Part, ToolReader
 
 

@@ -16,7 +16,8 @@ from server.openai.naming import naming
 from server.openai.objects import REASONS, Extension, Head, OpenAIUsage, dumps, head, usage_object
 from server.replies import headers_of, reply_of, scores_of, usage, usage_of
 from server.schemas import GenerateRequest, Reply, TokenLogprob, Usage
-from server.streaming import DONE, Finish, Streamed, Thought, event_of
+from server.streaming import DONE, event_of
+from server.text_reader import Finish, Streamed, Thought
 from server.visit import Visit
 from server.wire import MAX_ANSWERS, MAX_LOGPROBS, TokenId, Wire
 

@@ -10,7 +10,8 @@ from server.exchange import Answers
 from server.generation import Running
 from server.openai.objects import OpenAIUsage, dumps, usage_object
 from server.replies import usage_of
-from server.streaming import Piece, Streamed, Thought, event_of
+from server.streaming import event_of
+from server.text_reader import Piece, Streamed, Thought
 from server.tool_reader import CallArguments, CallStart, Part, ToolReader
 
 Object = dict[str, Any]

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from engine import service
-from engine.service import Mailbox
+from engine import generation
+from engine.generation import Mailbox
 
 
 class Readers:
@@ -32,8 +32,8 @@ class Readers:
 
 @pytest.fixture
 def long_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service, "REST_PER_READER", 0.05)
-    monkeypatch.setattr(service, "MAX_REST", 0.05)
+    monkeypatch.setattr(generation, "REST_PER_READER", 0.05)
+    monkeypatch.setattr(generation, "MAX_REST", 0.05)
 
 
 @pytest.mark.usefixtures("long_rest")
@@ -76,7 +76,7 @@ async def test_the_rest_grows_with_those_who_read(monkeypatch: pytest.MonkeyPatc
         crowd.mailbox = Mailbox(crowd.mailbox.loop)
         crowd.step(*range(num))
         assert len(await crowd.woken()) == num
-    assert rests == pytest.approx([service.REST_PER_READER, 10 * service.REST_PER_READER, service.MAX_REST])
+    assert rests == pytest.approx([generation.REST_PER_READER, 10 * generation.REST_PER_READER, generation.MAX_REST])
 
 
 async def test_a_mailbox_whose_loop_is_gone_is_harmless() -> None:

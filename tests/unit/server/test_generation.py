@@ -19,7 +19,7 @@ from server.generation import Running, answer, begin, choose_experts
 from server.replies import reply_of
 from server.schemas import GenerateRequest, Reply
 from server.services import Services
-from server.streaming import Piece
+from server.text_reader import Piece
 from server.wire import ExpertChoice
 from tests.fakes import FakeCompiler, FakeEngine, FakeGeneration, FakeMatcher, make_services
 

@@ -11,19 +11,8 @@ from starlette.types import Message
 from engine.errors import EngineStopped
 from engine.request import FinishReason, TextPart, Timings, TokenEvent
 from server.schemas import TextChunk
-from server.streaming import (
-    Finish,
-    Piece,
-    StopStrings,
-    Streamed,
-    Thought,
-    Token,
-    Trimmed,
-    cancelling_on_disconnect,
-    event_of,
-    joined,
-    read_text,
-)
+from server.streaming import cancelling_on_disconnect, event_of
+from server.text_reader import Finish, Piece, StopStrings, Streamed, Thought, Token, Trimmed, joined, read_text
 from tests.fakes import ByteDecoder
 
 TIMES = Timings(1, 2, 3, 4)
