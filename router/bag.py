@@ -1,6 +1,6 @@
 """A text as a bag of numbers: hashed words, pairs of words and pieces of words.
 
-Owns the embedded encoder's features: which ones a text has and where each lies in the table. Knows no weights.
+Owns the features of `lexical`: which ones a text has and where each lies in its table. Knows no weights.
 Pieces of words make a typo a small change; pairs keep a little of the order.
 """
 
@@ -20,10 +20,14 @@ _WORD = re.compile(r"\w+|[^\w\s]")
 _DIGIT = re.compile(r"\d")
 
 
+def clip(text: str) -> str:
+    """The part of a long prompt that is read: its beginning and its end."""
+    return text if len(text) <= 2 * MAX_CHARS else f"{text[:MAX_CHARS]}\n{text[-MAX_CHARS:]}"
+
+
 def normalize(text: str) -> str:
     """One spelling for what reads the same, cut to its beginning and its end."""
-    if len(text) > 2 * MAX_CHARS:
-        text = f"{text[:MAX_CHARS]}\n{text[-MAX_CHARS:]}"
+    text = clip(text)
     if text.isascii():
         return text.lower()
     # Folding takes some letters apart again, hence the second normalization.

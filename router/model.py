@@ -15,10 +15,10 @@ from safetensors.numpy import load, save
 
 from router.encoder import EMBEDDED, Encoder, Vectors
 from router.errors import ModelInvalid
-from router.keywords import Measured
+from router.keywords import Measured, Measures
 from router.signals import NAMES
 
-FORMAT = 1
+FORMAT = 2
 DEFAULT = EMBEDDED.parent
 WEIGHTS_FILE, SETTINGS_FILE, BACKGROUND_FILE = "policy.safetensors", "router.json", "background.json"
 
@@ -62,7 +62,7 @@ class RouterModel:
     names: tuple[str, ...]
     weights: Weights
     thresholds: Thresholds
-    measured: Mapping[str, Measured]
+    measured: Measures
     background: tuple[tuple[str, tuple[str, ...]], ...]
     """Texts with the experts that they need, the rows of `weights.background`."""
     encoder: str
@@ -91,7 +91,9 @@ def save_model(folder: Path, model: RouterModel) -> None:
         "names": model.names,
         "signals": NAMES,
         "thresholds": asdict(model.thresholds),
-        "measured": {name: asdict(measured) for name, measured in model.measured.items()},
+        "measured": {
+            name: {cue: [one.right, one.wrong] for cue, one in cues.items()} for name, cues in model.measured.items()
+        },
         "encoder": model.encoder,
         "calibration": model.calibration,
         "files": {WEIGHTS_FILE: _sha256(raw), BACKGROUND_FILE: _sha256(background)},
@@ -116,7 +118,10 @@ def load_model(folder: Path) -> RouterModel:
             names=tuple(settings["names"]),
             weights=Weights(**arrays),
             thresholds=Thresholds(**settings["thresholds"]),
-            measured={name: Measured(**counts) for name, counts in settings["measured"].items()},
+            measured={
+                name: {cue: Measured(*counts) for cue, counts in cues.items()}
+                for name, cues in settings["measured"].items()
+            },
             background=tuple((text, tuple(experts)) for text, experts in json.loads(background)),
             encoder=settings["encoder"],
             calibration=settings["calibration"],

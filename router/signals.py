@@ -9,7 +9,7 @@ import json
 import re
 from dataclasses import dataclass
 
-from router.bag import MAX_CHARS
+from router.bag import clip
 
 KINDS = (
     "ddl",
@@ -132,11 +132,6 @@ class Reading:
 
     skeleton: str
     values: tuple[float, ...]
-
-
-def clip(text: str) -> str:
-    """The part of a long prompt that is read: its beginning and its end."""
-    return text if len(text) <= 2 * MAX_CHARS else f"{text[:MAX_CHARS]}\n{text[-MAX_CHARS:]}"
 
 
 def read(text: str) -> Reading:

@@ -1,11 +1,12 @@
 """Training: labelled prompts in, a router out.
 
 Owns what is fitted on which rows. Weights come from the rows `train` and the experts' own examples; the cues' precision
-from `held` rows; temperatures and thresholds from `calibrate` rows where there are any, else from `held` ones. Knows no
-files. Called by the command line.
+from all rows, since cues are fitted to none of them; temperatures and thresholds from `calibrate` rows where there are
+any, else from `held` ones. Knows no files. Called by the command line.
 """
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -20,7 +21,7 @@ from router.errors import RouterError
 from router.evaluate import NONE
 from router.features import look, policy_row
 from router.fit import Array, Epoch, FitConfig, fit_network, fit_temperature, softmax
-from router.keywords import KeywordStage, Measured
+from router.keywords import KeywordStage, Measured, Measures
 from router.learned import blended
 from router.lexical import fit_idf, fit_lexical, lexical_logits
 from router.model import RouterModel, Thresholds, Weights
@@ -30,6 +31,8 @@ NUM_BACKGROUND = 1500
 _SURE = 0.995
 """Share of its answers that must have been right where stage two may answer."""
 _SHRINKAGE = 0.2
+_WRONG_COST = 2
+"""Right answers that a wrongly chosen expert counts for: without one, the base would have answered."""
 
 
 class TrainingInvalid(RouterError):
@@ -41,6 +44,8 @@ class TrainingRow:
     text: str
     experts: tuple[str, ...]
     split: Split
+    is_own: bool = True
+    """False where the text may be learnt from and not kept, as a router keeps rows to measure new experts on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,21 +82,21 @@ def train(
     policy = fit_network(fitted.policy, fitted.targets, replace(config, noise=fitted.vectors.shape[1]), note)
     idf = fit_idf(fitted.bags)
     words, words_bias = fit_lexical(fitted.bags, fitted.targets, idf, config.seed)
-
-    def plain(data: _Data) -> Array:
-        return np.array([lexical_logits(bag, idf, words, words_bias) for bag in data.bags])
-
     weights = _weights(
         heads.out, heads.out_bias, policy.hidden, policy.hidden_bias, policy.out, policy.out_bias, fitted
     )
     calibrated = _look_at(tuned, names, keywords, encoder)
     sure_of = _look_at([*parts["held"], *parts["calibrate"]], names, keywords, encoder)
     temperature = fit_temperature(*_single(heads.logits(calibrated.vectors), calibrated))
-    deep, shallow = policy.logits(calibrated.policy), plain(calibrated)
+    deep = policy.logits(calibrated.policy)
+    shallow = np.array([lexical_logits(bag, idf, words, words_bias) for bag in calibrated.bags])
+    # Margins are no logits yet.
+    sharpness = np.float32(1 / fit_temperature(*_single(shallow, calibrated)))
+    words, words_bias, shallow = words * sharpness, words_bias * sharpness, shallow * sharpness
     share = _best_share(deep, shallow, calibrated)
     policy_logits = blended(deep, shallow, share)
     policy_temperature = fit_temperature(*_single(policy_logits, calibrated))
-    chosen_background = _background_rows(len(parts["train"]), config.seed)
+    chosen_background = _background_rows(parts["train"], config.seed)
     return RouterModel(
         names=names,
         weights=replace(
@@ -105,7 +110,7 @@ def train(
             policy_temperature=policy_temperature,
             lexical_share=share,
         ),
-        measured=_measure(keywords, [*parts["held"], *parts["calibrate"]], names),
+        measured=_measure(keywords, rows),
         background=tuple((parts["train"][n].text[:400], parts["train"][n].experts) for n in chosen_background),
         encoder=encoder.fingerprint,
         calibration=hashlib.sha256(repr([(row.text, row.experts) for row in tuned]).encode()).hexdigest(),
@@ -169,9 +174,10 @@ def _best_share(deep: Array, shallow: Array, data: _Data) -> float:
     return min((tenth / 10 for tenth in range(11)), key=surprise)
 
 
-def _background_rows(count: int, seed: int) -> list[int]:
-    """Some of the training rows, drawn once."""
-    return sorted(np.random.default_rng(seed).permutation(count)[:NUM_BACKGROUND].tolist())
+def _background_rows(rows: Sequence[TrainingRow], seed: int) -> list[int]:
+    """Some of the training rows that may be kept, drawn once."""
+    order = np.random.default_rng(seed).permutation(len(rows)).tolist()
+    return sorted([row for row in order if rows[row].is_own][:NUM_BACKGROUND])
 
 
 def _sure_from(shares: Array, data: _Data, names: Sequence[str]) -> dict[str, float]:
@@ -190,26 +196,26 @@ def _sure_from(shares: Array, data: _Data, names: Sequence[str]) -> dict[str, fl
 
 
 def _abstain_below(shares: Array, data: _Data) -> float:
-    """The threshold with the most right answers, a wrongly chosen expert counting twice."""
+    """The threshold with the most right answers, less what wrongly chosen experts cost."""
     experts = shares[:, :-1]
     best, top = experts.argmax(axis=1), experts.max(axis=1)
     right = data.targets[np.arange(len(best)), best] > 0
     is_none = data.targets[:, -1] > 0
     grid = np.linspace(0.3, 0.8, 51)
-    worth = [float(np.where(top >= bar, np.where(right, 1, -1), is_none).sum()) for bar in grid]
+    worth = [float(np.where(top >= bar, np.where(right, 1, -_WRONG_COST), is_none).sum()) for bar in grid]
     # One row more or less proves nothing: of what is nearly as good, the bar that is nearest to a half.
     fitting = grid[np.array(worth) >= max(worth) - 1]
     return round(float(min(fitting, key=lambda bar: abs(bar - 0.5))), 4)
 
 
-def _measure(keywords: KeywordStage, rows: Sequence[TrainingRow], names: Sequence[str]) -> dict[str, Measured]:
-    """Of all rows where the cues of one expert would have decided: how often it was right."""
-    right, wrong = dict.fromkeys(names, 0), dict.fromkeys(names, 0)
+def _measure(keywords: KeywordStage, rows: Sequence[TrainingRow]) -> Measures:
+    """Of the rows in which one expert's cues are the strongest: how often each of them was right."""
+    counts: defaultdict[str, defaultdict[str, list[int]]] = defaultdict(lambda: defaultdict(lambda: [0, 0]))
     for row in rows:
         findings = keywords.examine(normalize(row.text))
         best = max((finding.strength for finding in findings.values()), default=0)
         leaders = [name for name, finding in findings.items() if finding.strength == best > 0]
-        if len(leaders) == 1 and leaders[0] in right:
-            counts = right if leaders[0] in row.experts else wrong
-            counts[leaders[0]] += 1
-    return {name: Measured(right[name], wrong[name]) for name in names}
+        if len(leaders) == 1:
+            for cue in findings[leaders[0]].matched:
+                counts[leaders[0]][cue][leaders[0] not in row.experts] += 1
+    return {name: {cue: Measured(*found) for cue, found in cues.items()} for name, cues in counts.items()}

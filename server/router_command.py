@@ -35,7 +35,9 @@ _SPLITS = ("train", "held", "calibrate")
 
 @router_cli.command("train")
 def train_command(
-    rows: Annotated[Path, typer.Argument(help='JSON lines {"text", "experts": [...], "split": train|held|calibrate}.')],
+    rows: Annotated[
+        Path, typer.Argument(help='JSON lines {"text", "experts": [...], "split": train|held|calibrate, "is_own"?}.')
+    ],
     out: Annotated[Path, typer.Argument(help="Directory to write; a running server that uses it takes it up.")],
     experts: _Experts = None,
     encoder: _Encoder = None,
@@ -109,7 +111,8 @@ def read_training_rows(path: Path) -> list[TrainingRow]:
         text, experts, split = row.get("text"), row.get("experts"), row.get("split", "train")
         if not isinstance(text, str) or not isinstance(experts, list) or split not in _SPLITS:
             raise SettingsInvalid(f'{path}:{number}: send {{"text", "experts": [names], "split"}}')
-        found.append(TrainingRow(text, tuple(map(str, experts)), cast(Split, split)))
+        is_own = row.get("is_own", True) is not False
+        found.append(TrainingRow(text, tuple(map(str, experts)), cast(Split, split), is_own))
     return found
 
 

@@ -2,9 +2,10 @@
 
     python -m training.router_data OUT.jsonl [--clinc data_full.json] [--extra rows.jsonl]
 
-Owns the banks in `training/prompts`: frames with slots, what fills them, and prompts that no frame makes. One frame in
-twelve goes to the held split with all that it makes, so that calibration meets wordings that training never saw. Writes
-rows {"text", "experts", "split"}; no expert means the base. Knows no router.
+Owns the banks in `training/prompts`: frames with slots, what fills them, and prompts that no frame makes, most of them
+in `written`. One frame in twelve goes to the held split with all that it makes, and so does one written prompt in
+twelve, so that calibration meets wordings that training never saw. Writes rows {"text", "experts", "split", "is_own"};
+no expert means the base. Knows no router.
 """
 
 import json
@@ -12,7 +13,7 @@ import re
 import zlib
 from argparse import ArgumentParser
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Literal
@@ -23,10 +24,13 @@ from training.words import Words
 
 Split = Literal["train", "held", "calibrate"]
 BANKS = Path(__file__).parent / "prompts"
+WRITTEN = BANKS / "written"
 HELD_ONE_IN = 12
 PER_FRAME = 14
 PER_FRAME_NONE = 9
 PER_TASK = 150
+PER_WRITTEN = 6
+"""How often a prompt that was written by hand is there in another's typing, beside itself."""
 CLINC_OF_EXPERTS = frozenset({"measurement_conversion", "translate", "date", "spelling"})
 """Its intents that lie too near to an expert to be called foreign to all."""
 
@@ -58,6 +62,8 @@ class Row:
     text: str
     experts: tuple[str, ...]
     split: Split
+    is_own: bool = True
+    """False where it holds a sentence of somebody else's: to learn from, not to be kept in a trained router."""
 
 
 def load_banks(folder: Path = BANKS) -> dict[str, dict[str, list[str]]]:
@@ -82,15 +88,19 @@ class Drawer:
     ) -> None:
         self._rng = rng
         self._sentences = list(sentences)
+        self._is_own = True
         words = {word.lower() for line in self._sentences for word in re.findall(r"[A-Za-z]{4,}", line)}
         self._vocabulary = sorted(words) or ["something"]
         frames = {*_FRAMES, *(section for section in banks["multi"])}
         self._lists = {n: lines for bank in banks.values() for n, lines in bank.items() if n not in frames}
         self._strangers = _strangers(banks)
 
-    def fill(self, frame: str) -> str:
+    def row(self, frame: str, experts: tuple[str, ...], split: Split) -> Row:
+        """The frame with its slots filled."""
         amounts = conversion(self._rng)
-        return _SLOT.sub(lambda match: self._slot(match[1], amounts), frame)
+        self._is_own = True
+        text = _SLOT.sub(lambda match: self._slot(match[1], amounts), frame)
+        return Row(text, experts, split, self._is_own)
 
     def _slot(self, name: str, amounts: Mapping[str, str]) -> str:
         rng = self._rng
@@ -101,6 +111,7 @@ class Drawer:
             if kind < 0.12:
                 return rng.choice(self._strangers)
             if kind < 0.12 + _FREE_TEXT[name] and self._sentences:
+                self._is_own = False
                 return rng.choice(self._sentences)
         if rng.random() < GENERATED_SHARE.get(name, 0.0):
             return GENERATORS[name](rng)
@@ -154,14 +165,25 @@ def _of_frames(
     for frame in frames:
         split: Split = "held" if zlib.crc32(frame.encode()) % HELD_ONE_IN == 0 else "train"
         is_fixed = is_whole or not _SLOT.search(frame)
-        yield from (
-            Row(frame if is_whole else drawer.fill(frame), experts, split) for _ in range(1 if is_fixed else count)
-        )
+
+        def row(frame: str = frame, split: Split = split) -> Row:
+            return Row(frame, experts, split) if is_whole else drawer.row(frame, experts, split)
+
+        yield from (row() for _ in range(1 if is_fixed else count))
         # What has no slots is varied by hand's slips alone.
-        yield from (
-            Row(varied(frame if is_whole else drawer.fill(frame), rng), experts, split)
-            for _ in range(4 if is_fixed else count // 2)
-        )
+        for one in (row() for _ in range(4 if is_fixed else count // 2)):
+            yield replace(one, text=varied(one.text, rng))
+
+
+def written_rows(rng: Random, folder: Path = WRITTEN) -> Iterator[Row]:
+    """Lines {"text", "expert", "also"?}, one file an author."""
+    for path in sorted(folder.glob("*.jsonl")):
+        for line in path.read_text().splitlines():
+            row = json.loads(line)
+            experts = (row["expert"], *row.get("also", ())) if row["expert"] else ()
+            split: Split = "held" if zlib.crc32(row["text"].encode()) % HELD_ONE_IN == 0 else "train"
+            yield Row(row["text"], experts, split)
+            yield from (Row(varied(row["text"], rng), experts, split) for _ in range(PER_WRITTEN))
 
 
 def varied(text: str, rng: Random) -> str:
@@ -202,7 +224,7 @@ def clinc_rows(path: Path, rng: Random, count: int) -> Iterator[Row]:
     data = json.loads(path.read_text())
     rows = [text for text, intent in data["train"] if intent not in CLINC_OF_EXPERTS]
     rows = rng.sample(rows, count) + [text for text, _ in data["oos_train"]]
-    yield from (Row(text, (), "held" if n % HELD_ONE_IN == 0 else "train") for n, text in enumerate(rows))
+    yield from (Row(text, (), "held" if n % HELD_ONE_IN == 0 else "train", False) for n, text in enumerate(rows))
 
 
 def extra_rows(path: Path) -> Iterator[Row]:
@@ -226,7 +248,7 @@ def main() -> None:
         sentences += options.sentences.read_text().splitlines()
     if options.clinc:
         sentences += [text for text, _ in json.loads(options.clinc.read_text())["train"]]
-    rows = list(draw_rows(rng, sentences))
+    rows = [*draw_rows(rng, sentences), *written_rows(rng)]
     if options.clinc:
         rows += clinc_rows(options.clinc, rng, 6000)
     if options.extra:
@@ -234,7 +256,7 @@ def main() -> None:
     unique = {row.text: row for row in rows if row.text.strip()}
     with options.out.open("w") as file:
         for row in unique.values():
-            line = {"text": row.text, "experts": row.experts, "split": row.split}
+            line = {"text": row.text, "experts": row.experts, "split": row.split, "is_own": row.is_own}
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
     print(f"{len(unique)} rows in {options.out}")
 

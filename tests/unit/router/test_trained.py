@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, models
 
 from adapters_store.manifest import Manifest, parse_manifest
 from router.complexity import Tiers
@@ -15,7 +16,7 @@ from router.encoder import EmbeddedEncoder, load_encoder
 from router.errors import ModelInvalid
 from router.evaluate import LabelledPrompt, chosen_of, evaluate
 from router.heads import Head, HeadTable
-from router.keywords import called_by_name
+from router.keywords import MIN_PRECISION, called_by_name
 from router.model import DEFAULT, RouterModel, load_model, save_model
 from router.pipeline import Router
 from tests.unit.router.manifests import manifest
@@ -160,7 +161,7 @@ def test_the_tier_chooses_among_the_experts_of_one_domain() -> None:
 
 
 def test_another_encoder_refuses_the_thresholds() -> None:
-    other = EmbeddedEncoder(np.ones((64, ENCODER.dim), np.float32), "f" * 64)
+    other = EmbeddedEncoder(Tokenizer(models.WordLevel({})), np.ones((64, ENCODER.dim), np.float32), "f" * 64)
     with pytest.raises(ModelInvalid, match="fitted on the encoder"):
         Router(TEN, MODEL, other)
 
@@ -180,7 +181,7 @@ def test_what_is_saved_is_loaded_and_damage_is_noticed(tmp_path: Path) -> None:
 
 def test_cues_that_were_wrong_too_often_do_not_decide() -> None:
     """In the calibration rows, many who paste a CREATE TABLE want no query."""
-    assert not MODEL.measured["sql"].is_precise
+    assert all(cue.precision < MIN_PRECISION for cue in MODEL.measured["sql"].values())
     decision = Router(TEN, MODEL, ENCODER).route(RouteQuery("CREATE TABLE t (a INT);\nhow many rows?"))
     assert decision.stage != "keywords"
 

@@ -45,7 +45,7 @@ def test_a_router_is_trained_evaluated_and_asked(tmp_path: Path) -> None:
     assert "entropy" in out
     assert "10 experts" in out
     table = run("eval", str(DEV), "--router", str(tmp_path / "router"), "--wrong")
-    assert "326" in table
+    assert "620" in table
     assert all("expected" in json.loads(line) for line in table.splitlines() if line.startswith("{"))
 
 
