@@ -110,3 +110,40 @@ GrammarField = Annotated[
     | Annotated[NarrowedGrammar, Tag("a library grammar")],
     Discriminator(_grammar_kind, custom_error_type="grammar_form", custom_error_message=_NO_GRAMMAR),
 ]
+
+
+class GrammarForm(Wire):
+    """A grammar that is made for the request that brings it."""
+
+    name: str
+    description: str
+    example: dict[str, object] = Field(description="As the field `grammar` of a request takes it.")
+
+
+FORMS = (
+    GrammarForm(
+        name="choice",
+        description="The answer is exactly one of these texts.",
+        example={"choice": ["yes", "no", "I do not know"]},
+    ),
+    GrammarForm(
+        name="regex",
+        description="The answer as a whole matches a regular expression.",
+        example={"regex": "[A-Z]{2}-[0-9]{4}"},
+    ),
+    GrammarForm(
+        name="json_schema",
+        description="The answer is JSON of a schema, draft 2020-12 or 7.",
+        example={"json_schema": {"type": "array", "items": {"type": "integer"}, "maxItems": 3}},
+    ),
+    GrammarForm(
+        name="gbnf",
+        description="The answer is a sentence of a grammar in llama.cpp's GBNF.",
+        example={"gbnf": 'root ::= "yes" | "no"'},
+    ),
+    GrammarForm(
+        name="library",
+        description="The answer is a sentence of a library grammar, with the names of a schema alone.",
+        example={"library": "sql", "schema": "CREATE TABLE singers (name TEXT, age INT);"},
+    ),
+)

@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 from grammars import library
 from grammars.catalogue import LibraryGrammar
 from grammars.errors import GrammarUnknown
+from server.grammar_fields import FORMS
 from server.schemas import ErrorBody, GrammarCard, GrammarList, GrammarText
 
 
@@ -21,8 +22,8 @@ def api() -> APIRouter:
 
 
 async def list_grammars() -> GrammarList:
-    """Every grammar that a request may name, with sentences that it admits."""
-    return GrammarList(grammars=[_card(grammar) for grammar in library.catalogue()])
+    """Every grammar that a request may name, with sentences that it admits, and the forms in which it may bring one."""
+    return GrammarList(grammars=[_card(grammar) for grammar in library.catalogue()], forms=list(FORMS))
 
 
 async def show_grammar(name: str) -> GrammarText:

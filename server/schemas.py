@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from engine.request import FinishReason
-from server.grammar_fields import GrammarField
+from server.grammar_fields import GrammarField, GrammarForm
 from server.message_fields import Message, ToolCall, ToolFields
 from server.wire import MAX_LOGPROBS, MAX_TOKENS, Experts, SamplingFields, TokenId, Wire
 
@@ -266,6 +266,7 @@ class GrammarText(GrammarCard):
 
 class GrammarList(Wire):
     grammars: list[GrammarCard]
+    forms: list[GrammarForm]
 
 
 class Status(Wire):

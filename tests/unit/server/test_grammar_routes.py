@@ -17,6 +17,14 @@ async def test_the_list_is_the_library_with_examples(client: httpx.AsyncClient) 
     assert [card["name"] for card in cards if card["takes_schema"]] == ["cypher", "sql"]
 
 
+async def test_every_form_has_an_example_that_generate_takes(client: httpx.AsyncClient) -> None:
+    forms = (await client.get("/grammars")).json()["forms"]
+    assert [form["name"] for form in forms] == ["choice", "regex", "json_schema", "gbnf", "library"]
+    for form in forms:
+        response = await client.post("/generate", json={"prompt": "hi", "grammar": form["example"], "max_tokens": 20})
+        assert response.status_code == 200, response.text
+
+
 @pytest.mark.parametrize("name", ["sql", "json_object"])
 async def test_a_grammar_comes_with_a_text_that_its_examples_belong_to(client: httpx.AsyncClient, name: str) -> None:
     shown = (await client.get(f"/grammars/{name}")).json()
