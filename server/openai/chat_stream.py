@@ -51,9 +51,7 @@ class ChatStream:
         self._counts[part.index] += len(part.tokens)
         self._scores[part.index] += scores_of(self._running.tokenizer, part.tokens) or ()
         reader = self._readers[part.index]
-        if reader is None and not self._scores[part.index]:
-            yield self._text_chunk(part.index, part.text)
-        elif reader is None:
+        if reader is None:
             yield self._chunk(part.index, {"content": part.text})
         else:
             yield from self._deltas(part.index, reader.push(part.text))
@@ -86,11 +84,6 @@ class ChatStream:
         if problems:
             choice["problems"] = problems
         return event_of(f"{self._prefix}[{dumps(choice)}]{self._usage()}}}")
-
-    def _text_chunk(self, index: int, text: str) -> str:
-        """What nearly all chunks are, with their text alone to be written."""
-        choice = f'{{"index":{index},"delta":{{"content":{dumps(text)}}},"logprobs":null,"finish_reason":null}}'
-        return event_of(f"{self._prefix}[{choice}]{self._usage()}}}")
 
     def _usage(self) -> str:
         if self._asked.counts_always:
