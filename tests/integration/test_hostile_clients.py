@@ -140,6 +140,14 @@ async def test_a_client_that_does_not_read_is_let_go_and_its_work_stops(port: in
     assert engine.generations[0].num_given < 3_000_000
 
 
+@pytest.mark.parametrize("size", [(1 << 20) + 1, 3 << 20, 20 << 20])
+async def test_a_body_that_is_too_long_is_read_to_its_end_so_that_its_sender_hears_why(size: int, port: int) -> None:
+    for _ in range(3):
+        answer = await sent(port, HEAD + b"content-length: %d\r\n\r\n" % size + b"a" * size)
+        assert answer.startswith(b"HTTP/1.1 413") and b"body_too_large" in answer
+    assert await still_answers(port)
+
+
 async def test_what_is_no_http_is_refused_and_the_server_goes_on(port: int) -> None:
     for piece in (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\r\n" * 5000):
         assert b"200 OK" not in await sent(port, piece)
