@@ -88,6 +88,11 @@ class Thinking:
     is_open: bool
     """The prompt ends inside of thinking. Otherwise the model may open it with the first token that it draws."""
 
+    @property
+    def longest(self) -> int:
+        """Tokens before the answer at most, with those that open and close the thinking."""
+        return self.budget + len(self.before_close) + len(self.after_close) + 2
+
 
 @dataclass(frozen=True, slots=True)
 class ExpertUse:

@@ -39,6 +39,8 @@ from server.text_reader import Finish, Piece, StopStrings, Streamed, Thought, To
 
 _T = TypeVar("_T")
 _SERVER_DEFAULTS = SamplingParams()
+THINKING_TOKENS = 512
+"""A request that thinks may think so long where it sets no limit of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,9 @@ async def _begin(services: Services, body: GenerateRequest, caller: Caller) -> R
     with ExitStack() as leases:
         experts = await fetch_experts(services, decision, leases)
         sampling = sampling_for(body, experts)
-        prompt_ids, thinking = await asyncio.to_thread(read_prompt, services.tokenizer, body, sampling.max_tokens)
+        prompt_ids, thinking = await asyncio.to_thread(read_prompt, services.tokenizer, body)
+        if thinking is not None and body.max_tokens is None:  # a limit that nobody asked for is the answer's alone
+            sampling = replace(sampling, max_tokens=sampling.max_tokens + thinking.longest)
         grammar = await compile_grammar(services, body, experts)
         request_id = f"gen-{uuid4().hex}"
         left = None if body.timeout is None else round(body.timeout - (time.perf_counter() - started), 3)
@@ -138,9 +142,7 @@ def encode(tokenizer: TokenizerDoor, body: GenerateRequest) -> tuple[int, ...]:
     return tokenizer.encode_chat(told, body.enable_thinking)
 
 
-def read_prompt(
-    tokenizer: TokenizerDoor, body: GenerateRequest, max_tokens: int
-) -> tuple[tuple[int, ...], Thinking | None]:
+def read_prompt(tokenizer: TokenizerDoor, body: GenerateRequest) -> tuple[tuple[int, ...], Thinking | None]:
     """The prompt's tokens, and how the model thinks after them: never where they are taken as they are.
 
     Raises ThinkingUnsupported.
@@ -148,7 +150,7 @@ def read_prompt(
     prompt_ids = encode(tokenizer, body)
     if body.is_raw:
         return prompt_ids, None
-    budget = body.thinking_budget or max(1, max_tokens // 2)
+    budget = body.thinking_budget or (THINKING_TOKENS if body.max_tokens is None else max(1, body.max_tokens // 2))
     return prompt_ids, tokenizer.thinking(prompt_ids, body.enable_thinking, budget)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from engine.request import Thinking
+from engine.request import SamplingParams, Thinking
 from tests.fakes import ByteTokenizer, FakeEngine
 from tests.unit.server.events import events
 
@@ -77,6 +77,24 @@ async def test_a_count_in_every_chunk_never_falls_and_ends_at_the_whole(client: 
 async def test_the_budget_reaches_the_engine(client: httpx.AsyncClient, thinker: FakeEngine) -> None:
     await ask(client, thinking_budget=9)
     assert thinker.requests[0].thinking == Thinking(ord("<"), ord(">"), (), (), 9, is_open=True)
+
+
+async def test_without_a_limit_of_its_own_a_request_thinks_beside_the_answers_limit(
+    client: httpx.AsyncClient, thinker: FakeEngine
+) -> None:
+    await ask(client)
+    request = thinker.requests[0]
+    assert request.thinking is not None and request.thinking.budget == 512
+    assert request.sampling.max_tokens == SamplingParams().max_tokens + request.thinking.longest
+
+
+async def test_a_limit_that_was_asked_for_counts_both_and_half_of_it_is_thinking(
+    client: httpx.AsyncClient, thinker: FakeEngine
+) -> None:
+    await ask(client, max_tokens=40)
+    request = thinker.requests[0]
+    assert request.thinking is not None
+    assert (request.thinking.budget, request.sampling.max_tokens) == (20, 40)
 
 
 @pytest.mark.parametrize("kwargs", [None, {}, {"enable_thinking": False}])
