@@ -1,8 +1,8 @@
 """Is the router right, how sure is it, and how long does it take? One command for all of its figures.
 
-    python -m bench.router ten | schemas | stability | latency  [--data DIR] [--encoder NAME]
+    python -m bench.router ten | curve | schemas | stability | latency  [--data DIR] [--encoder NAME]
 
-`ten`, `stability` and `latency` read `bench/prompts`, `schemas` public data under `--data`. CLINC150 is
+`ten`, `curve`, `stability` and `latency` read `bench/prompts`, `schemas` public data under `--data`. CLINC150 is
 `router_clinc`. Every accuracy comes with its lower bound (Wilson, 95 %) and that
 of `ten` with the floor, TF-IDF of words and characters under a linear SVC, trained on the same rows.
 """
@@ -73,6 +73,18 @@ def run_ten(options: "Options") -> None:
         false = sum(p != NONE for p in base) / len(base)
         lower = wilson_lower(right, len(rows))
         print(f"| TF-IDF + SVC | {right / len(rows):.2%} | {lower:.2%} | {false:.2%} | | |")
+
+
+def run_curve(options: "Options") -> None:
+    """What the threshold of the last stage trades: right answers against experts where none is needed."""
+    rows, known = labelled(DEV if options.dev else TEST), manifests()
+    model, encoder = load_model(options.router), load_encoder(options.encoder)
+    print("| threshold | right | expert where none is needed |")
+    print("|---|---|---|")
+    for bar in (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9):
+        thresholds = replace(model.thresholds, policy=dict.fromkeys(model.names, bar))
+        found = evaluate(Router(known, replace(model, thresholds=thresholds), encoder), rows)
+        print(f"| {bar} | {found.accuracy:.2%} | {found.false_experts:.2%} |")
 
 
 def print_evaluation(name: str, found: Evaluation, by_class: bool = False) -> None:
@@ -176,7 +188,7 @@ class Options:
 
     def __init__(self) -> None:
         parser = ArgumentParser(description="Measure the router.")
-        parser.add_argument("what", choices=("ten", "schemas", "stability", "latency"))
+        parser.add_argument("what", choices=("ten", "curve", "schemas", "stability", "latency"))
         parser.add_argument("--data", type=Path, default=Path("../shared/data"))
         parser.add_argument("--router", type=Path, default=DEFAULT)
         parser.add_argument("--encoder", default="embedded")
@@ -193,7 +205,13 @@ class Options:
 
 def main() -> None:
     options = Options()
-    runs = {"ten": run_ten, "schemas": run_schemas, "stability": run_stability, "latency": run_latency}
+    runs = {
+        "ten": run_ten,
+        "curve": run_curve,
+        "schemas": run_schemas,
+        "stability": run_stability,
+        "latency": run_latency,
+    }
     runs[options.what](options)
 
 
