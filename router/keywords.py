@@ -91,7 +91,7 @@ class KeywordStage:
             known = self._measured.get(winner, {})
             surest = max((known.get(cue, _NEVER) for cue in findings[winner].matched), key=lambda one: one.precision)
             if surest.precision < MIN_PRECISION:
-                why = f"{reason}; right {surest.right} times and wrong {surest.wrong}, which is not sure enough"
+                why = f"{reason}; the surest was right {surest.right} times, wrong {surest.wrong}: too little to decide"
                 return RouteDecision((), "none", why, 0.0, scores, router_version=version)
             confidence = surest.precision
         chosen = (ExpertScore(winner, 1.0),)

@@ -179,11 +179,14 @@ def measure_new(manifests: Sequence[Manifest], model: RouterModel) -> Measures:
 def describe(manifest: Manifest) -> list[str]:
     """What a manifest says its prompts are like: examples, cues as text, and the description last."""
     cues = [cue.removeprefix("^").replace("...", " ") for cue in manifest.routing.cues]
-    return [*manifest.routing.examples, *cues[:50], manifest.description]
+    return [text for text in (*manifest.routing.examples, *cues[:50], manifest.description) if text.strip()]
 
 
 def _new_head(manifest: Manifest, model: RouterModel, encoder: Encoder) -> Head | None:
-    vectors = np.array([look(encoder, text).vectors for text in describe(manifest)], np.float32)
+    """None for one that says nothing of itself, or nothing that sets it apart: it is reached by its name."""
+    if not (texts := describe(manifest)):
+        return None
+    vectors = np.array([look(encoder, text).vectors for text in texts], np.float32)
     others = np.array([manifest.name not in experts for _, experts in model.background])
     return head_from_examples(vectors, model.weights, others)
 

@@ -50,8 +50,8 @@ class GenerateRequest(SamplingFields, ToolFields):
         default=None,
         ge=1,
         le=131_072,
-        description="Tokens of thinking after which the answer begins, within max_tokens. Left out: half of these, or 512 "
-        "beside the expert's own limit where max_tokens is left out too.",
+        description="Tokens of thinking after which the answer begins, within max_tokens. Left out: half of these, or "
+        "512 beside the expert's own limit where max_tokens is left out too.",
     )
 
     @model_validator(mode="after")

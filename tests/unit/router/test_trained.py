@@ -160,6 +160,14 @@ def test_the_tier_chooses_among_the_experts_of_one_domain() -> None:
     assert chosen == {0.0: "sql-large", 1.0: "sql"}
 
 
+@pytest.mark.parametrize("text", ["Hello", "hi", "hey there", "good", "ok", "Thank you", "q1", ""])
+def test_an_expert_that_says_nothing_of_itself_is_reached_by_its_name_alone(text: str) -> None:
+    silent = replace(manifest("q1", cues=()), description="")
+    router = Router([*TEN, silent], MODEL, ENCODER)
+    assert choose(router, text) == "none"
+    assert choose(router, f"@q1 {text}") == "q1"
+
+
 def test_another_encoder_refuses_the_thresholds() -> None:
     other = EmbeddedEncoder(Tokenizer(models.WordLevel({})), np.ones((64, ENCODER.dim), np.float32), "f" * 64)
     with pytest.raises(ModelInvalid, match="fitted on the encoder"):
