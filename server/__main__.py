@@ -1,10 +1,9 @@
-"""The command `hotseat`: `serve`, `generate`, `plan`, `experts`, `grammar`, `keys`, `config`.
+"""The command `hotseat`: `serve`, and all others that have modules of their own.
 
 Reads options, prints for people, and leaves all work to the application. An option wins over the environment, and
 that over the file (`sources.py`).
 """
 
-import asyncio
 import json
 import shlex
 import socket
@@ -13,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, NoReturn
 
-import httpx
 import typer
 from rich.console import Console
 
@@ -21,11 +19,11 @@ from server import log
 from server.app import create_app
 from server.config_command import config_cli
 from server.expert_commands import experts_cli
+from server.generate_command import generate
 from server.grammar_command import grammar_cli
 from server.key_commands import keys_cli
 from server.plan import plan
 from server.router_command import router_cli
-from server.schemas import Reply
 from server.security import check_bind
 from server.services import Lifecycle, Services, build_services
 from server.settings import Settings, SettingsInvalid, local_url, settings_with
@@ -40,6 +38,7 @@ cli.add_typer(config_cli, name="config")
 cli.add_typer(grammar_cli, name="grammar")
 cli.add_typer(router_cli, name="router")
 cli.command()(plan)
+cli.command()(generate)
 
 
 @cli.command()
@@ -109,55 +108,6 @@ def _run(settings: Settings) -> None:
         _exit_with(failures[0])
 
 
-@cli.command()
-def generate(
-    text: Annotated[str, typer.Argument(help="The prompt.")],
-    expert: Annotated[list[str] | None, typer.Option(help="Use this expert; may be repeated.")] = None,
-    max_tokens: Annotated[int | None, typer.Option(help="Longest answer.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the whole reply.")] = False,
-) -> None:
-    """Answer one prompt, through the running server or, where none runs, in this process."""
-    settings = _settings()
-    log.configure("warning")
-    body: dict[str, object] = {"prompt": text, "experts": expert or "auto", "max_tokens": max_tokens}
-    try:
-        response = asyncio.run(ask(settings, body))
-    except KNOWN_ERRORS as error:
-        _exit_with(error)
-    if response.status_code != 200:
-        print_error(_error_message(response))
-        raise typer.Exit(1)
-    reply = Reply.model_validate_json(response.content)
-    if as_json:
-        sys.stdout.write(reply.model_dump_json(indent=2) + "\n")
-        return
-    sys.stdout.write(reply.text + "\n")
-    names = " + ".join(used.name for used in reply.experts) or "base"
-    Console(stderr=True).print(
-        f"[dim]{names}, by {reply.routing.stage} · {reply.usage.completion_tokens} tokens"
-        f" · {reply.timings.total_ms:.0f} ms[/dim]"
-    )
-
-
-async def ask(settings: Settings, body: dict[str, object]) -> httpx.Response:
-    """`POST /generate`, to the server if one listens, else to an application of our own."""
-    try:
-        key = {"x-api-key": settings.api_key.get_secret_value()} if settings.api_key else None
-        async with httpx.AsyncClient(base_url=local_url(settings), timeout=None, headers=key) as client:
-            return await client.post("/generate", json=body)
-    except httpx.ConnectError:
-        pass
-    settings = settings.model_copy(update={"keys_file": None, "allowed_hosts": ("*",)})  # nobody else can call it
-    lifecycle = Lifecycle(partial(build_services, settings))
-    await lifecycle.start()
-    transport = httpx.ASGITransport(create_app(lifecycle, settings), raise_app_exceptions=False)
-    try:
-        async with httpx.AsyncClient(base_url=local_url(settings), transport=transport, timeout=None) as client:
-            return await client.post("/generate", json=body)
-    finally:
-        await lifecycle.stop()
-
-
 def welcome_lines(settings: Settings, services: Services) -> tuple[str, str]:
     """Where the server is, and a command that shows it at work."""
     examples = [example for manifest in services.store.list() for example in manifest.routing.examples]
@@ -194,13 +144,6 @@ def _settings(config: Path | None = None, **options: object) -> Settings:
     except SettingsInvalid as error:
         print_error(str(error))
         raise typer.Exit(2) from None
-
-
-def _error_message(response: httpx.Response) -> str:
-    try:
-        return str(response.json()["error"]["message"])
-    except (ValueError, KeyError, TypeError):
-        return f"the server answered {response.status_code} with something that is not ours"
 
 
 def _exit_with(error: BaseException) -> NoReturn:

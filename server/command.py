@@ -8,6 +8,7 @@ import sys
 from typing import Final
 
 _WITHOUT_SERVER: Final = {
+    "generate": "server.generate_command",
     "plan": "server.plan",
     "experts": "server.expert_commands",
     "grammar": "server.grammar_command",

@@ -1,8 +1,11 @@
 """The command line: what it prints, and what it says when it cannot."""
 
 import json
+import os
 import shlex
 import socket
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -152,3 +155,18 @@ def test_the_welcome_says_where_the_memory_goes(services: Services, capsys: pyte
     assert "Memory: weights 1.0 MiB · free 2.0 MiB\n" in capsys.readouterr().out
     _print_welcome(Settings(), services)
     assert "Memory" not in capsys.readouterr().out
+
+
+def test_a_prompt_that_a_server_answers_loads_no_room(experts_dir: Path) -> None:
+    """The rooms take seconds, and this is the first command that people type."""
+    code = (
+        "import sys\nfrom server.command import main\n"
+        "sys.argv = ['hotseat', 'generate', 'count in SQL']\n"
+        "try:\n    main()\n"
+        "except SystemExit as end:\n"
+        "    sys.exit(end.code or ('torch' in sys.modules or 'fastapi' in sys.modules))"
+    )
+    with live_server(make_services(experts_dir)) as port:
+        environment = {**os.environ, "HOTSEAT_SERVER__PORT": str(port)}
+        run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert (run.returncode, run.stdout) == (0, "sql: count in SQL\n"), run.stderr
