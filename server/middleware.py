@@ -7,6 +7,7 @@ routes.
 import asyncio
 import re
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from uuid import uuid4
 
@@ -19,6 +20,8 @@ from server.log import log_fault, log_request
 from server.metrics import Metrics
 from server.trace_context import continued
 
+LINGER_SECONDS = 2.0
+"""For what a refused client still sends, which is not kept."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
 
@@ -76,7 +79,7 @@ class Edge:
             self._check_head(scope)
             body = await self._read_body(receive)
         except HTTPException as refusal:
-            await error_response(refusal)(scope, receive, send)
+            await error_response(refusal)(scope, receive, _lingering(send, receive))
         else:
             await self._app(scope, _replaying(body, receive), send)
 
@@ -129,6 +132,25 @@ def _request_id(headers: Headers) -> str:
 def _method(scope: Scope) -> str:
     method = str(scope["method"])
     return method if method.isalpha() and len(method) <= 10 else "other"
+
+
+def _lingering(send: Send, receive: Receive) -> Send:
+    """Ends an answer when the client has said what it wanted to say, or after LINGER_SECONDS.
+
+    Closing a connection with bytes that nobody has read resets it, and takes back what was sent.
+    """
+
+    async def linger(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            await send({**message, "more_body": True})
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LINGER_SECONDS):
+                    while (await receive()).get("more_body", False):
+                        pass
+            message = {"type": "http.response.body", "body": b"", "more_body": False}
+        await send(message)
+
+    return linger
 
 
 def _replaying(body: bytes, receive: Receive) -> Receive:
