@@ -99,7 +99,7 @@ async def complete_chat(exchange: Exchange, body: ChatRequest, visit: Visit) -> 
     """Raises what the rooms raise, and ModelNotFound."""
     services = exchange.services
     asked = body.to_generate(services.base_name)
-    with naming(body.model):
+    with naming(body.model, services.base_name):
         if body.stream:
             return await exchange.stream(
                 visit,

@@ -96,7 +96,7 @@ async def complete(exchange: Exchange, body: CompletionRequest, visit: Visit) ->
         if isinstance(prompt, list) and max(prompt) >= num_tokens:
             raise RequestRefused("prompt", f"token {max(prompt)} does not exist; ids go up to {num_tokens - 1}")
     echoes = [_echo(services.tokenizer.decode, prompt) if body.echo else "" for prompt in body.prompts]
-    with naming(body.model):
+    with naming(body.model, services.base_name):
         if body.stream:
             return await exchange.stream(
                 visit,

@@ -30,9 +30,11 @@ def experts_of(model: str, base: str) -> Experts:
 
 
 @contextmanager
-def naming(model: str) -> Iterator[None]:
-    """An expert that is not there was asked for as a model."""
+def naming(model: str, base: str) -> Iterator[None]:
+    """An expert that is not there is a model that is not there, where the model is what named it."""
     try:
         yield
     except ExpertNotFound as missing:
+        if experts_of(model, base) != [missing.name]:
+            raise
         raise ModelNotFound(model) from missing

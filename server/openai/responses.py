@@ -158,7 +158,7 @@ async def respond(exchange: Exchange, body: ResponseRequest, visit: Visit) -> Re
     """Raises what the rooms raise, and ModelNotFound."""
     services = exchange.services
     asked = body.to_generate(services.base_name)
-    with naming(body.model):
+    with naming(body.model, services.base_name):
         if body.stream:
             return await exchange.stream(
                 visit, asked, lambda running: ResponseStream(running, body.model, asked.uses_tools)
