@@ -20,7 +20,7 @@ from server.expert_views import list_table, ps_table, short, show_table, state_d
 from server.package_commands import keygen, migrate_packages, sign_package, verify
 from server.packages import Source, fingerprint_of, import_source, installing_policy, policy_of, storage_of
 from server.settings import ServerError, Settings, SettingsInvalid, local_url, settings_with
-from server.terminal import Out, answering
+from server.terminal import Out, answering, stdout_console
 
 Experts = Annotated[Path | None, typer.Option("--experts", help="Directory of the experts.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
@@ -44,7 +44,10 @@ def list_experts(experts: Experts = None, as_json: Json = False) -> None:
     with answering(as_json) as out:
         store = _store(settings_with(experts=experts))
         states = store.states()
-        out.tell([state_data(state, store.policy) for state in states], lambda: list_table(states, store.policy))
+        out.tell(
+            [state_data(state, store.policy) for state in states],
+            lambda: list_table(states, store.policy, stdout_console().width),
+        )
 
 
 @experts_cli.command()

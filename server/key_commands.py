@@ -11,6 +11,7 @@ from rich.table import Table
 
 from server.keys import SCOPES, KeyFile, KeysInvalid, Scope
 from server.settings import SettingsInvalid, settings_with
+from server.terminal import stdout_console
 
 keys_cli = typer.Typer(help="The API keys that the server asks for.", no_args_is_help=True)
 
@@ -53,7 +54,7 @@ def show(file: File = None, as_json: Annotated[bool, typer.Option("--json", help
         table.add_row(
             entry.id, entry.name, ", ".join(entry.scopes), experts, str(entry.max_concurrent or ""), entry.created
         )
-    Console().print(table)
+    stdout_console().print(table)
 
 
 @keys_cli.command("revoke")

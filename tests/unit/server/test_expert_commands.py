@@ -1,5 +1,6 @@
 """`hotseat experts`: every command against a catalogue of its own, with packages for the embedded base."""
 
+import io
 import json
 import shutil
 from pathlib import Path
@@ -7,13 +8,16 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from adapters_store.files import digest_of
 from adapters_store.manifest import README_FILE, SIGNATURE_FILE, WEIGHTS_FILE
 from adapters_store.package import MANIFEST_FILE, read_package, write_package
+from adapters_store.policy import LENIENT
 from adapters_store.store import AdapterStore
 from server.expert_commands import experts_cli
+from server.expert_views import list_table
 from server.settings import Settings
 from tests.fakes import OTHER_FINGERPRINT, make_services, write_expert
 from tests.live import live_server
@@ -257,6 +261,28 @@ def test_what_a_package_says_of_itself_does_not_move_the_cursor(root: Path) -> N
     for command in (("list",), ("show", "odd")):
         assert "\x1b[2J" not in invoke(*command).stdout
     assert {state.name for state in AdapterStore(root, 0).states()} == {"broken", "odd"}
+
+
+def test_a_table_for_a_program_holds_whole_values(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    shutil.copytree(EMBEDDED / "units", root / "units")
+    (root / "broken").mkdir()
+    for state in AdapterStore(root, 0).states():
+        told = state.manifest.description if state.manifest else str(state.fault)
+        assert told in invoke("list").stdout
+
+
+@pytest.mark.parametrize("width", [80, 100, 120, 160])
+def test_on_any_screen_there_is_room_for_what_is_wrong(width: int, root: Path) -> None:
+    shutil.copytree(EMBEDDED / "en-pt", root / "en-pt")
+    shutil.copytree(EMBEDDED / "units", root / ("units-" + "x" * 40))
+    states = AdapterStore(root, 0).states()
+    text = io.StringIO()
+    Console(file=text, width=width).print(list_table(states, LENIENT, width))
+    rows = [row[width // 3 :] for row in text.getvalue().splitlines()]
+    shown = "".join("".join(rows).split()).replace("│", "")
+    assert "manifestsays'units'" in shown and "Translates" in shown
+    assert max(map(len, text.getvalue().splitlines())) <= width
 
 
 def test_a_directory_that_is_not_there_is_named_without_a_traceback(tmp_path: Path) -> None:

@@ -57,6 +57,13 @@ def test_a_revoked_key_is_gone(file: Path) -> None:
     assert keys("revoke", "ci", file=file)[0] == 2
 
 
+def test_a_list_for_a_program_holds_whole_values(file: Path) -> None:
+    names = [f"expert-{number:02}" for number in range(20)]
+    keys("add", "ci", *(word for name in names for word in ("--expert", name)), file=file)
+    result = CliRunner().invoke(cli, ["keys", "list", "--file", str(file)], env={"COLUMNS": "80"})
+    assert ", ".join(names) in result.stdout
+
+
 def test_an_unknown_scope_is_refused_with_those_there_are(file: Path) -> None:
     code, _, error = keys("add", "ci", "--scope", "root", file=file)
     assert code == 2
