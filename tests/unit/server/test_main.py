@@ -70,6 +70,13 @@ def test_serving_without_a_base_ends_with_the_reason(run: CliRunner) -> None:
     assert "ready" not in result.stdout
 
 
+def test_serving_a_directory_without_a_model_ends_with_the_reason(run: CliRunner, tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    result = run.invoke(cli, ["serve", "--base", str(tmp_path / "docs")])
+    assert result.exit_code == 1
+    assert "config.json" in result.stderr and "Traceback" not in result.stderr
+
+
 def test_serving_on_a_port_in_use_ends_at_once(run: CliRunner) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         result = run.invoke(cli, ["serve", "--port", str(listener.getsockname()[1])])
