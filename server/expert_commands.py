@@ -22,6 +22,14 @@ from server.packages import Source, fingerprint_of, import_source, installing_po
 from server.settings import ServerError, Settings, SettingsInvalid, local_url, settings_with
 from server.terminal import Out, answering, stdout_console
 
+
+class ExpertExists(ServerError):
+    """Installing leaves what serves alone; `way_out` is the command that does not."""
+
+    def __init__(self, name: str, way_out: str) -> None:
+        super().__init__(f"there is an expert {name!r} already; `hotseat experts {way_out}` replaces it")
+
+
 Experts = Annotated[Path | None, typer.Option("--experts", help="Directory of the experts.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Expect = Annotated[str | None, typer.Option(help="Only if this generation serves now.")]
@@ -79,7 +87,7 @@ def add(
         settings = settings_with(experts=experts, base=base)
         with out.working("checking the package"):
             policy = installing_policy(settings, None if any_base else fingerprint_of(settings))
-            change = _install_new(settings, policy, read_content(package, policy))
+            change = _install_new(settings, policy, read_content(package, policy), "replace {name} PACKAGE")
         _tell_change(out, change)
 
 
@@ -105,7 +113,7 @@ def import_expert(
             if is_replacing:
                 change = _installer(settings, policy).install(imported.content)
             else:
-                change = _install_new(settings, policy, imported.content)
+                change = _install_new(settings, policy, imported.content, "import --replace")
         _tell_change(out, change, imported.ignored)
 
 
@@ -205,14 +213,12 @@ def _installer(settings: Settings, policy: Policy) -> Installer:
     return Installer(settings.experts, policy)
 
 
-def _install_new(settings: Settings, policy: Policy, content: Mapping[str, bytes]) -> Change:
+def _install_new(settings: Settings, policy: Policy, content: Mapping[str, bytes], way_out: str) -> Change:
+    """Raises ExpertExists, whose way out may hold the `{name}`."""
     try:
         return _installer(settings, policy).install(content, expected=None)
     except GenerationConflict as conflict:
-        name = conflict.name
-        raise ServerError(
-            f"there is an expert {name!r} already; `hotseat experts replace {name}` replaces it"
-        ) from None
+        raise ExpertExists(conflict.name, way_out.format(name=conflict.name)) from None
 
 
 def _tell_change(out: Out, change: Change, ignored: tuple[str, ...] = ()) -> None:

@@ -108,8 +108,8 @@ def test_show_says_why_storage_is_not_measured(root: Path) -> None:
 def test_what_is_there_is_not_added_again_but_replaced_and_swapped_back(package: Path) -> None:
     first = data("add", package)["generation"]
     reworded(package, b"# Second")
-    assert refused("add", package) == "server_error"
-    assert "hotseat experts replace units" in invoke("add", package).stderr
+    assert refused("add", package) == "expert_exists"
+    assert "`hotseat experts replace units PACKAGE`" in invoke("add", package).stderr
     second = data("replace", "units", package, "--expect", first)
     assert second["previous"] == first
     assert refused("replace", "units", package, "--expect", first) == "generation_conflict"
@@ -152,7 +152,7 @@ def test_a_peft_directory_and_an_archive_are_imported(tmp_path: Path) -> None:
     (bare / "training_args.bin").write_bytes(b"\x80")
     imported = data("import", bare, "--description", "Says nothing.")
     assert (imported["name"], imported["ignored"]) == ("my-adapter", ["training_args.bin"])
-    assert refused("import", bare) == "server_error"
+    assert refused("import", bare) == "expert_exists"
     assert data("import", bare, "--replace", "--description", "Says it again.")["previous"] == imported["generation"]
     archive = saved(tmp_path / "units.expert", tar_of((p.name, p.read_bytes()) for p in (EMBEDDED / "units").iterdir()))
     assert data("import", archive)["name"] == "units"
@@ -168,6 +168,14 @@ def test_what_cannot_be_imported_is_refused_with_its_code(tmp_path: Path, files:
     for name, content in files.items():
         (tmp_path / "bare" / name).write_bytes(content)
     assert refused("import", tmp_path / "bare") == code
+
+
+def test_an_import_of_what_is_there_names_the_way_to_replace_it(package: Path) -> None:
+    first = data("import", package)["generation"]
+    reworded(package, b"# Second")
+    assert refused("import", package) == "expert_exists"
+    assert "`hotseat experts import --replace`" in invoke("import", package).stderr
+    assert data("import", package, "--replace")["previous"] == first
 
 
 def test_a_repository_of_the_hub_needs_its_commit() -> None:
