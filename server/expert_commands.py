@@ -14,6 +14,8 @@ import typer
 
 from adapters_store.errors import GenerationConflict, PackageInvalid
 from adapters_store.installer import ANY, Change, Installer, name_of, read_content
+from adapters_store.manifest import CONFIG_FILE
+from adapters_store.package import MANIFEST_FILE
 from adapters_store.policy import Policy
 from adapters_store.store import AdapterStore
 from server.expert_views import list_table, ps_table, short, show_table, state_data, storage_data
@@ -87,7 +89,7 @@ def add(
         settings = settings_with(experts=experts, base=base)
         with out.working("checking the package"):
             policy = installing_policy(settings, None if any_base else fingerprint_of(settings))
-            change = _install_new(settings, policy, read_content(package, policy), "replace {name} PACKAGE")
+            change = _install_new(settings, policy, _package(package, policy), "replace {name} PACKAGE")
         _tell_change(out, change)
 
 
@@ -135,7 +137,7 @@ def replace(
             return
         with out.working("checking the package"):
             policy = installing_policy(settings, None if any_base else fingerprint_of(settings))
-            content = read_content(package, policy)
+            content = _package(package, policy)
             known, offered = _store(settings).state(name).name, name_of(content)
             if offered != known:
                 raise PackageInvalid(offered, f"it cannot replace the expert {known!r}", "name_mismatch")
@@ -219,6 +221,17 @@ def _install_new(settings: Settings, policy: Policy, content: Mapping[str, bytes
         return _installer(settings, policy).install(content, expected=None)
     except GenerationConflict as conflict:
         raise ExpertExists(conflict.name, way_out.format(name=conflict.name)) from None
+
+
+def _package(directory: Path, policy: Policy) -> dict[str, bytes]:
+    """Its files. Raises PackageInvalid, which says of somebody else's adapter how it becomes a package."""
+    if (directory / CONFIG_FILE).is_file() and not (directory / MANIFEST_FILE).exists():
+        raise PackageInvalid(
+            directory.name,
+            f"it is a PEFT adapter without a {MANIFEST_FILE}; `hotseat experts import` makes a package of it",
+            "manifest_missing",
+        )
+    return read_content(directory, policy)
 
 
 def _tell_change(out: Out, change: Change, ignored: tuple[str, ...] = ()) -> None:

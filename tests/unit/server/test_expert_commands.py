@@ -178,6 +178,14 @@ def test_an_import_of_what_is_there_names_the_way_to_replace_it(package: Path) -
     assert data("import", package, "--replace")["previous"] == first
 
 
+def test_a_bare_peft_adapter_is_told_that_it_can_be_imported(package: Path) -> None:
+    data("add", package)
+    (package / MANIFEST_FILE).unlink()
+    for command in (("add", package), ("replace", "units", package)):
+        assert refused(*command) == "manifest_missing"
+        assert "`hotseat experts import`" in invoke(*command).stderr
+
+
 def test_a_repository_of_the_hub_needs_its_commit() -> None:
     assert refused("import", "someone/some-adapter", exit_code=2) == "settings_invalid"
     assert "pin its commit with --revision:" in invoke("import", "someone/some-adapter").stderr
