@@ -3,6 +3,7 @@
 import json
 import shlex
 import socket
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
+from server import __version__, command
 from server.__main__ import _print_welcome, cli, welcome_lines
 from server.keys import KeyFile
 from server.services import Services
@@ -34,6 +36,16 @@ def test_help_lists_the_commands(run: CliRunner) -> None:
     result = run.invoke(cli, ["--help"])
     assert result.exit_code == 0
     assert all(command in result.output for command in ("serve", "generate", "experts"))
+
+
+def test_the_version_is_the_packages_with_and_without_the_server(
+    run: CliRunner, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run.invoke(cli, ["--version"]).output == f"{__version__}\n"
+    monkeypatch.setattr(sys, "argv", ["hotseat", "--version"])
+    command.main()
+    assert capsys.readouterr().out == f"{__version__}\n"
+    assert "--version" in run.invoke(cli, ["--help"]).output
 
 
 def test_the_experts_on_disk_are_listed_and_so_is_what_is_broken(run: CliRunner, experts_dir: Path) -> None:
