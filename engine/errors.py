@@ -1,6 +1,7 @@
 """What the engine refuses, each with the offending value and the limit."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 
 class EngineError(Exception):
@@ -54,6 +55,14 @@ class AdapterIncompatible(EngineError):
 
 class UnsupportedModel(EngineError):
     """A base that this engine does not know how to run."""
+
+
+class TokenizerUnreadable(EngineError):
+    """A base whose tokenizer is missing or broken."""
+
+    def __init__(self, directory: Path, fault: str) -> None:
+        """Of the fault, the first line is told."""
+        super().__init__(f"the tokenizer in {directory.as_posix()!r} cannot be read: {fault.partition(chr(10))[0]}")
 
 
 class BudgetTooSmall(EngineError):

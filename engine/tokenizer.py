@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from engine.errors import ThinkingUnsupported
+from engine.errors import ThinkingUnsupported, TokenizerUnreadable
 from engine.model.config import read_config
 from engine.request import Thinking
 
@@ -47,9 +47,15 @@ class Tokenizer:
 
     @classmethod
     def load(cls, directory: Path) -> "Tokenizer":
-        """From files on disk only."""
-        hf = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
-        return cls(hf, read_config(directory).eos_ids)
+        """From files on disk only. Raises UnsupportedModel and TokenizerUnreadable."""
+        eos_ids = read_config(directory).eos_ids
+        try:
+            hf = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+        except Exception as fault:  # the library has no class for this: of a broken file it raises Exception itself
+            raise TokenizerUnreadable(directory, str(fault) or type(fault).__name__) from fault
+        if len(hf) <= len(hf.get_added_vocab()):  # what the library makes of no files at all
+            raise TokenizerUnreadable(directory, "its files hold no vocabulary")
+        return cls(hf, eos_ids)
 
     def __len__(self) -> int:
         return len(self.hf)

@@ -15,7 +15,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from server import log
+from server import __version__, log
 from server.app import create_app
 from server.config_command import config_cli
 from server.expert_commands import experts_cli
@@ -39,6 +39,21 @@ cli.add_typer(grammar_cli, name="grammar")
 cli.add_typer(router_cli, name="router")
 cli.command()(plan)
 cli.command()(generate)
+
+
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        sys.stdout.write(f"{__version__}\n")
+        raise typer.Exit
+
+
+@cli.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Hotseat: one resident base, many experts."""
 
 
 @cli.command()

@@ -100,7 +100,9 @@ async def _load(services: Services, name: str) -> dict[str, Any]:
         if not services.is_compatible(manifest):
             raise AdapterIncompatible(manifest.name, "it was made for another base than the one that runs")
         await services.engine.warm(lease.adapter)
-        return {"name": manifest.name, "generation": generation, "bytes": lease.adapter.num_bytes}
+        held = services.engine.stats().holdings.get("host", ())
+        num_bytes = sum(holding.num_bytes for holding in held if holding.generation == generation)
+        return {"name": manifest.name, "generation": generation, "bytes": num_bytes}
 
 
 def _act(services: Services, name: str, action: Action, expected: str) -> dict[str, Any]:

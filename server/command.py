@@ -7,6 +7,8 @@ import importlib
 import sys
 from typing import Final
 
+from server import __version__
+
 _WITHOUT_SERVER: Final = {
     "generate": "server.generate_command",
     "plan": "server.plan",
@@ -18,5 +20,8 @@ _WITHOUT_SERVER: Final = {
 
 
 def main() -> None:
+    if sys.argv[1:] == ["--version"]:
+        sys.stdout.write(f"{__version__}\n")
+        return
     module = _WITHOUT_SERVER.get(sys.argv[1] if len(sys.argv) > 1 else "", "server.__main__")
     importlib.import_module(module).main()

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from server.settings import SECTION_OF, SettingsInvalid, loaded
+from server.terminal import stdout_console
 
 config_cli = typer.Typer(help="The configuration.", no_args_is_help=True)
 
@@ -39,7 +40,7 @@ def show(
     table = Table("setting", "value", "from")
     for key, value, origin in rows:
         table.add_row(key, "" if value is None else str(value), origin)
-    Console().print(table)
+    stdout_console().print(table)
 
 
 def main() -> None:

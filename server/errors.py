@@ -61,9 +61,9 @@ class NotReady(ServerError):
 
 
 class ModelNotFound(ServerError):
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, reason: str = "does not exist; GET /v1/models lists those that do") -> None:
         self.model = model
-        super().__init__(f"the model {model[:80]!r} does not exist; GET /v1/models lists those that do")
+        super().__init__(f"the model {model[:80]!r} {reason}")
 
 
 class RequestRefused(ServerError):

@@ -14,13 +14,23 @@ import typer
 
 from adapters_store.errors import GenerationConflict, PackageInvalid
 from adapters_store.installer import ANY, Change, Installer, name_of, read_content
+from adapters_store.manifest import CONFIG_FILE
+from adapters_store.package import MANIFEST_FILE
 from adapters_store.policy import Policy
 from adapters_store.store import AdapterStore
 from server.expert_views import list_table, ps_table, short, show_table, state_data, storage_data
 from server.package_commands import keygen, migrate_packages, sign_package, verify
 from server.packages import Source, fingerprint_of, import_source, installing_policy, policy_of, storage_of
 from server.settings import ServerError, Settings, SettingsInvalid, local_url, settings_with
-from server.terminal import Out, answering
+from server.terminal import Out, answering, stdout_console
+
+
+class ExpertExists(ServerError):
+    """Installing leaves what serves alone; `way_out` is the command that does not."""
+
+    def __init__(self, name: str, way_out: str) -> None:
+        super().__init__(f"there is an expert {name!r} already; `hotseat experts {way_out}` replaces it")
+
 
 Experts = Annotated[Path | None, typer.Option("--experts", help="Directory of the experts.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
@@ -44,7 +54,10 @@ def list_experts(experts: Experts = None, as_json: Json = False) -> None:
     with answering(as_json) as out:
         store = _store(settings_with(experts=experts))
         states = store.states()
-        out.tell([state_data(state, store.policy) for state in states], lambda: list_table(states, store.policy))
+        out.tell(
+            [state_data(state, store.policy) for state in states],
+            lambda: list_table(states, store.policy, stdout_console().width),
+        )
 
 
 @experts_cli.command()
@@ -76,7 +89,7 @@ def add(
         settings = settings_with(experts=experts, base=base)
         with out.working("checking the package"):
             policy = installing_policy(settings, None if any_base else fingerprint_of(settings))
-            change = _install_new(settings, policy, read_content(package, policy))
+            change = _install_new(settings, policy, _package(package, policy), "replace {name} PACKAGE")
         _tell_change(out, change)
 
 
@@ -102,7 +115,7 @@ def import_expert(
             if is_replacing:
                 change = _installer(settings, policy).install(imported.content)
             else:
-                change = _install_new(settings, policy, imported.content)
+                change = _install_new(settings, policy, imported.content, "import --replace")
         _tell_change(out, change, imported.ignored)
 
 
@@ -124,7 +137,7 @@ def replace(
             return
         with out.working("checking the package"):
             policy = installing_policy(settings, None if any_base else fingerprint_of(settings))
-            content = read_content(package, policy)
+            content = _package(package, policy)
             known, offered = _store(settings).state(name).name, name_of(content)
             if offered != known:
                 raise PackageInvalid(offered, f"it cannot replace the expert {known!r}", "name_mismatch")
@@ -202,14 +215,23 @@ def _installer(settings: Settings, policy: Policy) -> Installer:
     return Installer(settings.experts, policy)
 
 
-def _install_new(settings: Settings, policy: Policy, content: Mapping[str, bytes]) -> Change:
+def _install_new(settings: Settings, policy: Policy, content: Mapping[str, bytes], way_out: str) -> Change:
+    """Raises ExpertExists, whose way out may hold the `{name}`."""
     try:
         return _installer(settings, policy).install(content, expected=None)
     except GenerationConflict as conflict:
-        name = conflict.name
-        raise ServerError(
-            f"there is an expert {name!r} already; `hotseat experts replace {name}` replaces it"
-        ) from None
+        raise ExpertExists(conflict.name, way_out.format(name=conflict.name)) from None
+
+
+def _package(directory: Path, policy: Policy) -> dict[str, bytes]:
+    """Its files. Raises PackageInvalid, which says of somebody else's adapter how it becomes a package."""
+    if (directory / CONFIG_FILE).is_file() and not (directory / MANIFEST_FILE).exists():
+        raise PackageInvalid(
+            directory.name,
+            f"it is a PEFT adapter without a {MANIFEST_FILE}; `hotseat experts import` makes a package of it",
+            "manifest_missing",
+        )
+    return read_content(directory, policy)
 
 
 def _tell_change(out: Out, change: Change, ignored: tuple[str, ...] = ()) -> None:

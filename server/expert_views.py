@@ -19,6 +19,9 @@ from server.sizes import format_size
 from server.terminal import plain
 
 _SHOWN_EXAMPLES = 3
+_NARROW = 110
+"""Columns of a screen below which a list goes without lines, and keeps _LEAST_TEXT for what is told of each expert."""
+_LEAST_TEXT = 24
 
 
 def signature_label(signer: bytes | None, policy: Policy) -> str:
@@ -108,12 +111,13 @@ def grammar_label(manifest: Manifest) -> str:
     return "" if grammar is None else grammar.library or grammar.file or ""
 
 
-def list_table(states: Iterable[ExpertState], policy: Policy) -> Table:
-    """All experts, the broken ones with what is wrong."""
-    table = Table()
+def list_table(states: Iterable[ExpertState], policy: Policy, width: int) -> Table:
+    """All experts, the broken ones with what is wrong, for a screen of so many columns."""
+    is_narrow = width < _NARROW
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0)) if is_narrow else Table()
     for title in ("expert", "version", "kind", "grammar", "generation", "signature"):
-        table.add_column(title, no_wrap=True)
-    table.add_column("what it does")
+        table.add_column(title, overflow="fold")
+    table.add_column("what it does", overflow="fold", width=_LEAST_TEXT if is_narrow else None)
     for state in states:
         if state.manifest is None:
             fault = Text(plain(f"{state.code}: {state.fault}"), style="red")

@@ -5,6 +5,7 @@ request's grammar is held to. Texts are read with a vocabulary of bytes, so the 
 be tried on a grammar that names tokens, such as `<think>`.
 """
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -125,6 +126,8 @@ def _shown(text: str, from_end: bool = False) -> str:
 
 def _read(source: str, schema: Path | None) -> str:
     """Raises GrammarError, or OSError and ValueError for a file that cannot be read."""
+    if schema is not None and not os.path.exists(schema):
+        raise ValueError(f"--schema takes a file, and {_shown(str(schema))} is none")
     if source in library.names():
         return library.text(source) if schema is None else library.build(source, _file(schema))
     if schema is not None:

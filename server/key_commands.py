@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -9,8 +10,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from adapters_store.errors import StoreError
+from adapters_store.index import IndexFile, package_directories
 from server.keys import SCOPES, KeyFile, KeysInvalid, Scope
 from server.settings import SettingsInvalid, settings_with
+from server.terminal import print_error, stdout_console
 
 keys_cli = typer.Typer(help="The API keys that the server asks for.", no_args_is_help=True)
 
@@ -32,6 +36,8 @@ def add(
         token = keys.add(name, scopes, expert or None, max_concurrent)
     except KeysInvalid as error:
         _fail(error)
+    for stranger in _strangers(expert or ()):
+        print_error(f"there is no expert {stranger!r} yet; the key opens it when there is one")
     sys.stdout.write(token + "\n")
     Console(stderr=True).print(f"Written to {keys.path}. Keep the key: it cannot be shown again.", style="dim")
 
@@ -53,7 +59,7 @@ def show(file: File = None, as_json: Annotated[bool, typer.Option("--json", help
         table.add_row(
             entry.id, entry.name, ", ".join(entry.scopes), experts, str(entry.max_concurrent or ""), entry.created
         )
-    Console().print(table)
+    stdout_console().print(table)
 
 
 @keys_cli.command("revoke")
@@ -74,6 +80,16 @@ def _keys(file: Path | None) -> KeyFile:
     if path is None:
         _fail(SettingsInvalid("which file of keys? give --file, or set keys_file (HOTSEAT_SECURITY__KEYS_FILE)"))
     return KeyFile(path)
+
+
+def _strangers(experts: Iterable[str]) -> list[str]:
+    """Those that the directory of experts does not have now; none where it cannot be told."""
+    try:
+        root = settings_with().experts
+        known = {*package_directories(root), *IndexFile(root).read().aliases} if root.is_dir() else set()
+    except (SettingsInvalid, StoreError, OSError):
+        return []
+    return [name for name in experts if name not in known]
 
 
 def _scope(given: str) -> Scope:

@@ -24,6 +24,7 @@ from router.train import Split, TrainingRow, train
 from server.live_router import trained_router
 from server.router_schemas import reply_of_route
 from server.settings import Settings, SettingsInvalid, settings_with
+from server.terminal import stdout_console
 
 router_cli = typer.Typer(help="The router: train it, measure it, ask it why.", no_args_is_help=True)
 
@@ -82,7 +83,7 @@ def eval_command(
         f"{found.calibration_error:.3f}",
         stages,
     )
-    Console().print(table)
+    stdout_console().print(table)
     if show_wrong:
         for row in found.wrong:
             line = {"text": row.text, "expected": row.expected, "chosen": row.chosen, "reason": row.reason}

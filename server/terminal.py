@@ -20,6 +20,8 @@ from engine.errors import EngineError
 from grammars.errors import GrammarError
 from server.settings import ServerError, SettingsInvalid
 
+_ENDLESS = 100_000
+"""Columns where nobody looks at a screen."""
 KNOWN_ERRORS = (StoreError, EngineError, GrammarError, ServerError)
 _T = TypeVar("_T")
 
@@ -37,7 +39,7 @@ class Out:
             sys.stdout.write(json.dumps(data, indent=2) + "\n")
         else:
             shown = view()
-            Console().print(plain(shown) if isinstance(shown, str) else shown, markup=False, highlight=False)
+            stdout_console().print(plain(shown) if isinstance(shown, str) else shown, markup=False, highlight=False)
 
     def working(self, what: str) -> AbstractContextManager[object]:
         """A sign of life for people who wait."""
@@ -76,6 +78,11 @@ def code_of(error: Exception) -> str:
     if isinstance(error, PackageInvalid):
         return error.code
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(error).__name__).lower()
+
+
+def stdout_console() -> Console:
+    """For tables: as wide as the screen, and as wide as their values where they go to a file or a program."""
+    return Console() if Console().is_terminal else Console(width=_ENDLESS)
 
 
 def print_error(message: str) -> None:

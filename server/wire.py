@@ -5,11 +5,12 @@ Leaf module of the wire. A field that is null or left out takes the expert's def
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 MAX_ANSWERS = 8
 MAX_LOGPROBS = 20
+MAX_STOPS = 8
 MAX_TOKENS = 131_072
 _INT64 = 2**63
 
@@ -40,7 +41,25 @@ def _ten_distinct(value: Literal["auto"] | list[str | ExpertChoice]) -> Literal[
     return value
 
 
-Experts = Annotated[Literal["auto"] | list[ExpertName | ExpertChoice], AfterValidator(_ten_distinct)]
+def _no_bare_name(value: object) -> object:
+    """Said before the union's members each say that it is not theirs."""
+    if isinstance(value, str) and value != "auto":
+        raise PydanticCustomError("experts_type", 'send a list of names, or "auto"')
+    return value
+
+
+def _few_stops(value: object) -> object:
+    if isinstance(value, list) and len(value) > MAX_STOPS:
+        raise PydanticCustomError("too_many_stops", f"{len(value)} stop strings; the limit is {MAX_STOPS}")
+    return value
+
+
+Experts = Annotated[
+    Literal["auto"] | list[ExpertName | ExpertChoice], AfterValidator(_ten_distinct), BeforeValidator(_no_bare_name)
+]
+Stops = Annotated[
+    StopString | Annotated[list[StopString], Field(max_length=MAX_STOPS)] | None, BeforeValidator(_few_stops)
+]
 
 
 class SamplingFields(Wire):
@@ -58,9 +77,7 @@ class SamplingFields(Wire):
     ) = Field(default=None, max_length=1024, description="By token id, what is added to its logit.")
     seed: int | None = Field(default=None, ge=-_INT64, lt=_INT64, description="Fixes the draws.")
     n: int | None = Field(default=None, ge=1, le=MAX_ANSWERS, description="How many answers; one where left out.")
-    stop: StopString | Annotated[list[StopString], Field(max_length=8)] | None = Field(
-        default=None, description="Texts that end the answer; they are not shown."
-    )
+    stop: Stops = Field(default=None, description="Texts that end the answer; they are not shown.")
     stop_token_ids: list[TokenId] | None = Field(default=None, max_length=64, description="Tokens that end the answer.")
     include_stop_str_in_output: bool | None = Field(default=None, description="Show the stop string after all.")
     ignore_eos: bool | None = Field(default=None, description="Never end by the base's end token.")

@@ -28,7 +28,7 @@ from engine.errors import EngineOverloaded, EngineStopped, PromptTooLong, Thinki
 from engine.request import FinishReason, GenerationRequest, TextPart, Thinking, Timings, TokenEvent, TokenLogprobs
 from engine.stats import EngineStats
 from engine.thinking import ThinkingGate
-from engine.tier_stats import Histogram, TierStats
+from engine.tier_stats import Histogram, Holding, TierStats
 from engine.tokenizer import Content, Markup
 from server.live_router import LiveRouter
 from server.services import Services, TokenizerDoor
@@ -222,6 +222,10 @@ class FakeGeneration:
             raise error
 
 
+LOWERED_BYTES = 70
+"""Of any expert, as the fake engine lowers it."""
+
+
 class FakeEngine:
     """Answers by a rule over the prompt's text and the experts' names."""
 
@@ -243,6 +247,7 @@ class FakeEngine:
         self.resident: list[str] = []
         self.wishes: list[str] = []
         self.warmed: list[str] = []
+        self.held: dict[str, Holding] = {}
         self.num_running = 0
         self.num_queued = 0
         self.num_restarts = 0
@@ -310,6 +315,7 @@ class FakeEngine:
 
     async def warm(self, adapter: HostAdapter) -> None:
         self.warmed.append(adapter.manifest.name)
+        self.held[adapter.generation] = Holding(adapter.generation, adapter.manifest.name, LOWERED_BYTES)
 
     def wish(self, adapter: HostAdapter) -> None:
         self.wishes.append(adapter.manifest.name)
@@ -332,6 +338,7 @@ class FakeEngine:
             tiers={"device": TierStats(3, 2, 1, 2, 200), "host": TierStats(), "disk": TierStats()},
             swap_seconds={("lora", "host"): swaps},
             stage_seconds={"read": swaps, "verify": swaps, "lower": swaps, "copy": swaps},
+            holdings={"host": tuple(self.held.values())},
         )
 
 

@@ -60,8 +60,10 @@ async def embed(exchange: Exchange, body: EmbeddingRequest, visit: Visit) -> Emb
 
 
 async def _embedded(services: Services, body: EmbeddingRequest) -> Embeddings:
-    if services.encoder is None or body.model not in (ENCODER, services.base_name):
-        raise ModelNotFound(body.model)
+    if services.encoder is None:
+        raise ModelNotFound(body.model, "has no vectors: this server runs without an encoder")
+    if body.model not in (ENCODER, services.base_name):
+        raise ModelNotFound(body.model, f"has no vectors; send {ENCODER!r}, or the base's id {services.base_name!r}")
     if body.dimensions not in (None, services.encoder.dim):
         raise RequestRefused("dimensions", f"is {body.dimensions}; the encoder's vectors have {services.encoder.dim}")
     tokenizer, num_tokens = services.tokenizer, len(services.tokenizer)

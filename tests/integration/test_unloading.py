@@ -123,6 +123,7 @@ async def test_loading_over_http_lowers_so_that_the_next_swap_is_a_copy(root: Pa
         loaded = (await server.http.post("/admin/experts/units/load")).json()
         held = (await server.memory())[loaded["generation"]]
         assert (held["slot_bytes"], held["host_bytes"] > 400_000) == (0, True)
+        assert loaded["bytes"] == held["host_bytes"]
         await server.ask("units")
         assert list(server.services.engine.stats().swap_seconds) == [("lora", "host")]
 

@@ -1,5 +1,7 @@
 """Chat encoding on the embedded tokenizer: the template's tokens are special, the contents' never are."""
 
+import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from tokenizers import ByteLevelBPETokenizer
 from transformers import PreTrainedTokenizerFast
 
-from engine.errors import ThinkingUnsupported
+from engine.errors import ThinkingUnsupported, TokenizerUnreadable, UnsupportedModel
 from engine.request import Thinking
 from engine.tokenizer import Tokenizer
 from tests import qwen
@@ -23,6 +25,21 @@ def tokenizer() -> Tokenizer:
 
 def special_ids(tokenizer: Tokenizer) -> dict[str, int]:
     return {text: tokenizer.hf.get_vocab()[text] for text in ("<|im_start|>", "<|im_end|>", "<think>", "</think>")}
+
+
+@pytest.mark.parametrize("broken", [None, "{", "{}", '{"model": 3, "added_tokens": []}'])
+def test_a_tokenizer_that_cannot_be_read_is_one_line_with_its_directory(broken: str | None, tmp_path: Path) -> None:
+    shutil.copy(NANO / "config.json", tmp_path)
+    if broken is not None:
+        (tmp_path / "tokenizer.json").write_text(broken)
+    with pytest.raises(TokenizerUnreadable, match=re.escape(f"the tokenizer in {tmp_path.as_posix()!r}")) as refused:
+        Tokenizer.load(tmp_path)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_directory_without_a_model_is_told_as_such(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedModel, match=r"config\.json"):
+        Tokenizer.load(tmp_path)
 
 
 def test_plain_messages_are_encoded_as_the_template_alone_would(tokenizer: Tokenizer) -> None:

@@ -1,5 +1,6 @@
 """`hotseat experts`: every command against a catalogue of its own, with packages for the embedded base."""
 
+import io
 import json
 import shutil
 from pathlib import Path
@@ -7,13 +8,16 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from adapters_store.files import digest_of
 from adapters_store.manifest import README_FILE, SIGNATURE_FILE, WEIGHTS_FILE
 from adapters_store.package import MANIFEST_FILE, read_package, write_package
+from adapters_store.policy import LENIENT
 from adapters_store.store import AdapterStore
 from server.expert_commands import experts_cli
+from server.expert_views import list_table
 from server.settings import Settings
 from tests.fakes import OTHER_FINGERPRINT, make_services, write_expert
 from tests.live import live_server
@@ -104,8 +108,8 @@ def test_show_says_why_storage_is_not_measured(root: Path) -> None:
 def test_what_is_there_is_not_added_again_but_replaced_and_swapped_back(package: Path) -> None:
     first = data("add", package)["generation"]
     reworded(package, b"# Second")
-    assert refused("add", package) == "server_error"
-    assert "hotseat experts replace units" in invoke("add", package).stderr
+    assert refused("add", package) == "expert_exists"
+    assert "`hotseat experts replace units PACKAGE`" in invoke("add", package).stderr
     second = data("replace", "units", package, "--expect", first)
     assert second["previous"] == first
     assert refused("replace", "units", package, "--expect", first) == "generation_conflict"
@@ -148,7 +152,7 @@ def test_a_peft_directory_and_an_archive_are_imported(tmp_path: Path) -> None:
     (bare / "training_args.bin").write_bytes(b"\x80")
     imported = data("import", bare, "--description", "Says nothing.")
     assert (imported["name"], imported["ignored"]) == ("my-adapter", ["training_args.bin"])
-    assert refused("import", bare) == "server_error"
+    assert refused("import", bare) == "expert_exists"
     assert data("import", bare, "--replace", "--description", "Says it again.")["previous"] == imported["generation"]
     archive = saved(tmp_path / "units.expert", tar_of((p.name, p.read_bytes()) for p in (EMBEDDED / "units").iterdir()))
     assert data("import", archive)["name"] == "units"
@@ -164,6 +168,22 @@ def test_what_cannot_be_imported_is_refused_with_its_code(tmp_path: Path, files:
     for name, content in files.items():
         (tmp_path / "bare" / name).write_bytes(content)
     assert refused("import", tmp_path / "bare") == code
+
+
+def test_an_import_of_what_is_there_names_the_way_to_replace_it(package: Path) -> None:
+    first = data("import", package)["generation"]
+    reworded(package, b"# Second")
+    assert refused("import", package) == "expert_exists"
+    assert "`hotseat experts import --replace`" in invoke("import", package).stderr
+    assert data("import", package, "--replace")["previous"] == first
+
+
+def test_a_bare_peft_adapter_is_told_that_it_can_be_imported(package: Path) -> None:
+    data("add", package)
+    (package / MANIFEST_FILE).unlink()
+    for command in (("add", package), ("replace", "units", package)):
+        assert refused(*command) == "manifest_missing"
+        assert "`hotseat experts import`" in invoke(*command).stderr
 
 
 def test_a_repository_of_the_hub_needs_its_commit() -> None:
@@ -257,6 +277,28 @@ def test_what_a_package_says_of_itself_does_not_move_the_cursor(root: Path) -> N
     for command in (("list",), ("show", "odd")):
         assert "\x1b[2J" not in invoke(*command).stdout
     assert {state.name for state in AdapterStore(root, 0).states()} == {"broken", "odd"}
+
+
+def test_a_table_for_a_program_holds_whole_values(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    shutil.copytree(EMBEDDED / "units", root / "units")
+    (root / "broken").mkdir()
+    for state in AdapterStore(root, 0).states():
+        told = state.manifest.description if state.manifest else str(state.fault)
+        assert told in invoke("list").stdout
+
+
+@pytest.mark.parametrize("width", [80, 100, 120, 160])
+def test_on_any_screen_there_is_room_for_what_is_wrong(width: int, root: Path) -> None:
+    shutil.copytree(EMBEDDED / "en-pt", root / "en-pt")
+    shutil.copytree(EMBEDDED / "units", root / ("units-" + "x" * 40))
+    states = AdapterStore(root, 0).states()
+    text = io.StringIO()
+    Console(file=text, width=width).print(list_table(states, LENIENT, width))
+    rows = [row[width // 3 :] for row in text.getvalue().splitlines()]
+    shown = "".join("".join(rows).split()).replace("│", "")
+    assert "manifestsays'units'" in shown and "Translates" in shown
+    assert max(map(len, text.getvalue().splitlines())) <= width
 
 
 def test_a_directory_that_is_not_there_is_named_without_a_traceback(tmp_path: Path) -> None:

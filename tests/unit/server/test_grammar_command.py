@@ -113,6 +113,13 @@ def test_a_long_text_is_shown_around_the_fault() -> None:
     assert "  accepted:      ... 'x" in shown and "yyy' ...\n" in shown and max(map(len, shown.splitlines())) <= 200
 
 
+@pytest.mark.parametrize("text", ["CREATE TABLE a (b INT)", "CREATE TABLE a (b INT);" * 100])
+def test_a_schema_in_place_of_its_file_is_told_that_a_file_is_wanted(text: str) -> None:
+    told = invoke("check", "sql", "--schema", text)
+    assert told.exit_code == 1
+    assert told.stderr.startswith("--schema takes a file, and ") and len(told.stderr) < 120
+
+
 def test_a_schema_narrows_a_library_grammar(tmp_path: Path, greeting: str) -> None:
     schema = tmp_path / "schema.sql"
     schema.write_text("CREATE TABLE singers (name TEXT, age INT);")

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from adapters_store.installer import Installer
 from server.__main__ import cli
 from server.keys import KeyFile, KeyRefused
+from tests.fakes import write_expert
 
 
 @pytest.fixture
@@ -55,6 +57,25 @@ def test_a_revoked_key_is_gone(file: Path) -> None:
     with pytest.raises(KeyRefused):
         KeyFile(file).caller(token.strip())
     assert keys("revoke", "ci", file=file)[0] == 2
+
+
+def test_a_list_for_a_program_holds_whole_values(file: Path) -> None:
+    names = [f"expert-{number:02}" for number in range(20)]
+    keys("add", "ci", *(word for name in names for word in ("--expert", name)), file=file)
+    result = CliRunner().invoke(cli, ["keys", "list", "--file", str(file)], env={"COLUMNS": "80"})
+    assert ", ".join(names) in result.stdout
+
+
+def test_a_key_for_an_expert_that_is_not_there_is_made_with_a_warning(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOTSEAT_STORE__EXPERTS", str(tmp_path))
+    write_expert(tmp_path, "sql")
+    Installer(tmp_path).alias("tables", "sql")
+    given = ("--expert", "sql", "--expert", "tables", "--expert", "nope")
+    code, token, notice = keys("add", "ci", *given, file=file)
+    assert (code, KeyFile(file).caller(token.removesuffix("\n")).experts) == (0, frozenset({"sql", "tables", "nope"}))
+    assert "there is no expert 'nope' yet" in notice and "'sql'" not in notice and "'tables'" not in notice
 
 
 def test_an_unknown_scope_is_refused_with_those_there_are(file: Path) -> None:

@@ -13,6 +13,7 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
+from server import __version__, command
 from server.__main__ import _print_welcome, cli, welcome_lines
 from server.keys import KeyFile
 from server.services import Services
@@ -37,6 +38,16 @@ def test_help_lists_the_commands(run: CliRunner) -> None:
     result = run.invoke(cli, ["--help"])
     assert result.exit_code == 0
     assert all(command in result.output for command in ("serve", "generate", "experts"))
+
+
+def test_the_version_is_the_packages_with_and_without_the_server(
+    run: CliRunner, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run.invoke(cli, ["--version"]).output == f"{__version__}\n"
+    monkeypatch.setattr(sys, "argv", ["hotseat", "--version"])
+    command.main()
+    assert capsys.readouterr().out == f"{__version__}\n"
+    assert "--version" in run.invoke(cli, ["--help"]).output
 
 
 def test_the_experts_on_disk_are_listed_and_so_is_what_is_broken(run: CliRunner, experts_dir: Path) -> None:
@@ -71,6 +82,13 @@ def test_serving_without_a_base_ends_with_the_reason(run: CliRunner) -> None:
     assert result.exit_code == 1
     assert "no-base" in result.stderr
     assert "ready" not in result.stdout
+
+
+def test_serving_a_directory_without_a_model_ends_with_the_reason(run: CliRunner, tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    result = run.invoke(cli, ["serve", "--base", str(tmp_path / "docs")])
+    assert result.exit_code == 1
+    assert "config.json" in result.stderr and "Traceback" not in result.stderr
 
 
 def test_serving_on_a_port_in_use_ends_at_once(run: CliRunner) -> None:

@@ -280,3 +280,18 @@ async def test_a_base_that_can_not_think_says_so(client: httpx.AsyncClient, serv
         "param": "enable_thinking",
         "code": "thinking_unsupported",
     }
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "code", "message"),
+    [
+        ("experts", "units", "experts_type", 'experts: send a list of names, or "auto"'),
+        ("stop", ["x"] * 9, "too_many_stops", "stop: 9 stop strings; the limit is 8"),
+    ],
+)
+async def test_a_field_of_several_forms_says_what_it_wants(
+    field: str, value: object, code: str, message: str, client: httpx.AsyncClient
+) -> None:
+    for path, text in (("/generate", {"prompt": "x"}), ("/v1/completions", {"model": "auto", "prompt": "x"})):
+        error = (await client.post(path, json=text | {field: value})).json()["error"]
+        assert (error["code"], error["param"], error["message"]) == (code, field, message)

@@ -89,6 +89,18 @@ async def test_a_model_that_is_not_there_is_a_404_that_names_the_field(model: st
     assert error["type"] == "invalid_request_error"
 
 
+@pytest.mark.parametrize("model", ["auto", "tiny", "tiny:auto"])
+@pytest.mark.parametrize("path", [PATH, "/v1/completions", "/v1/responses"])
+async def test_an_expert_that_is_not_there_is_no_fault_of_the_model(
+    path: str, model: str, client: httpx.AsyncClient
+) -> None:
+    text = {"messages": USER} if path == PATH else {"prompt": "x"} if path == "/v1/completions" else {"input": "x"}
+    response = await client.post(path, json=text | {"model": model, "experts": ["nope"]})
+    error = response.json()["error"]
+    assert (response.status_code, error["code"], error["param"]) == (404, "expert_not_found", "experts")
+    assert error["message"].startswith("there is no expert 'nope'; known experts: ")
+
+
 async def test_every_sampling_field_reaches_the_engine(client: httpx.AsyncClient, engine: FakeEngine) -> None:
     await ask(
         client,

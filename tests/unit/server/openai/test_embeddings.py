@@ -54,3 +54,11 @@ async def test_base64_is_little_endian_floats_and_ids_are_their_text(client: htt
 )
 async def test_what_it_has_not_is_refused(fields: dict[str, object], status: int, client: httpx.AsyncClient) -> None:
     assert (await client.post(PATH, json={"input": "x", **fields})).status_code == status
+
+
+async def test_a_model_without_vectors_is_told_which_have_some(client: httpx.AsyncClient) -> None:
+    for model in ("text-embedding-3-small", "sql"):
+        response = await client.post(PATH, json={"input": "x", "model": model})
+        error = response.json()["error"]
+        assert (response.status_code, error["code"], error["param"]) == (404, "model_not_found", "model")
+        assert error["message"] == f"the model '{model}' has no vectors; send 'encoder', or the base's id 'tiny'"
