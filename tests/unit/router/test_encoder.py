@@ -16,9 +16,12 @@ from router.errors import EncoderInvalid
 TEXTS = ["Translate to Portuguese: the red house", "3.5 km to m", "olá, como vai?", "CREATE TABLE t (a INT);", "\x00"]
 
 
-@pytest.fixture(scope="module")
+EMBEDDED_ENCODER = EmbeddedEncoder.load(EMBEDDED)
+
+
+@pytest.fixture
 def encoder() -> EmbeddedEncoder:
-    return EmbeddedEncoder.load(EMBEDDED)
+    return EMBEDDED_ENCODER
 
 
 def tokenizer(*words: str) -> Tokenizer:
@@ -41,7 +44,7 @@ def test_a_vector_is_the_mean_of_its_tokens_of_length_one(tmp_path: Path) -> Non
 
 @given(st.text())
 def test_every_text_has_a_vector_of_length_one_or_none_at_all(text: str) -> None:
-    length = float(np.linalg.norm(load_encoder().encode([text])[0]))
+    length = float(np.linalg.norm(EMBEDDED_ENCODER.encode([text])[0]))
     assert length == pytest.approx(1.0, abs=1e-5) or (length == 0 and not any(map(str.isalnum, text)))
 
 

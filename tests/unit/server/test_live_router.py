@@ -1,6 +1,7 @@
 """Catalogue and training change while the server runs, and the router knows it."""
 
 import asyncio
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +116,9 @@ async def test_a_new_training_takes_effect_and_a_broken_one_changes_nothing(serv
     clock.now += REFRESH_SECONDS
     await router.refresh()
     assert router.current.version == before
-    settings.write_text(good.replace('"also": 0.5', '"also": 0.75'))
+    trained = json.loads(good)
+    trained["thresholds"]["also"] += 0.1
+    settings.write_text(json.dumps(trained))
     clock.now += REFRESH_SECONDS
     await router.refresh()
     assert router.current.version != before
