@@ -29,6 +29,7 @@ _MODULE_TYPES = {
     "": "sentence_transformers.models.StaticEmbedding",
     "1_Normalize": "sentence_transformers.models.Normalize",
 }
+_KINDS = [name.rpartition(".")[2] for name in _MODULE_TYPES.values()]
 
 
 class Encoder(Protocol):
@@ -57,14 +58,12 @@ class EmbeddedEncoder:
     @classmethod
     def load(cls, folder: Path) -> "EmbeddedEncoder":
         """Raises EncoderInvalid for a directory that holds another kind of encoder, or none."""
+        kinds = _kinds_in(folder)
+        if kinds != _KINDS:
+            raise EncoderInvalid(f"{folder} holds no embedded encoder: its modules are {kinds}, not {_KINDS}")
         try:
-            kinds = [str(module["type"]).rpartition(".")[2] for module in json.loads((folder / _MODULES).read_text())]
-            if kinds != ["StaticEmbedding", "Normalize"]:
-                raise EncoderInvalid(f"{folder} holds {kinds}, not a static embedding and its normalization")
             table = load_file(folder / _TABLE)[_WEIGHT].astype(np.float32)
             tokenizer = Tokenizer.from_file(str(folder / _TOKENIZER))
-        except EncoderInvalid:
-            raise
         except Exception as fault:  # what tokenizers raises has no other base
             raise EncoderInvalid(f"{folder} holds no embedded encoder: {fault}") from fault
         if table.ndim != 2 or len(table) < tokenizer.get_vocab_size():
@@ -105,11 +104,8 @@ def load_encoder(name: str = "embedded") -> Encoder:
     """`embedded`, a directory, `all-MiniLM-L6-v2` (the package if installed, else the hub) or a name on the hub."""
     if name == "embedded":
         return EmbeddedEncoder.load(EMBEDDED)
-    if (Path(name) / _MODULES).is_file():
-        try:
-            return EmbeddedEncoder.load(Path(name))
-        except EncoderInvalid:
-            return SentenceEncoder(name)
+    if _kinds_in(Path(name)) == _KINDS:
+        return EmbeddedEncoder.load(Path(name))
     if name == MINILM:
         try:
             return SentenceEncoder(str(importlib.import_module(_PACKAGED_MINILM).get_model_path()))
@@ -128,6 +124,14 @@ def write_encoder(folder: Path, tokenizer: Tokenizer, table: Vectors) -> None:
         for index, (path, kind) in enumerate(_MODULE_TYPES.items())
     ]
     (folder / _MODULES).write_text(json.dumps(modules, indent=2) + "\n")
+
+
+def _kinds_in(folder: Path) -> list[str]:
+    """Of the modules that sentence-transformers would load from there; none where it is no such directory."""
+    try:
+        return [str(module["type"]).rpartition(".")[2] for module in json.loads((folder / _MODULES).read_text())]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 def _digest(folder: Path) -> str:

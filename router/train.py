@@ -1,8 +1,8 @@
 """Training: labelled prompts in, a router out.
 
 Owns what is fitted on which rows. Weights come from the rows `train` and the experts' own examples; the cues' precision
-from all rows, since cues are fitted to none of them; temperatures and thresholds from `calibrate` rows where there are
-any, else from `held` ones. Knows no files. Called by the command line.
+from all rows, since cues are fitted to none of them (a prompt in several typings counts as often); temperatures and
+thresholds from `calibrate` rows where there are any, else from `held` ones. Knows no files. Called by the command line.
 """
 
 import hashlib

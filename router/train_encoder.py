@@ -73,7 +73,7 @@ class Student(nn.Module):
 
 
 def train(corpus: Corpus, seed: int = 7, epochs: int = EPOCHS) -> Tensor:
-    """The table, [NUM_BUCKETS, DIM]."""
+    """The table, [num_tokens, DIM]."""
     torch.manual_seed(seed)
     num_intents = max(int(corpus.intents.max()) + 1, 1)
     student = Student(corpus.num_tokens, corpus.experts.shape[1], num_intents, corpus.teacher.shape[1])

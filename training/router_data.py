@@ -1,6 +1,6 @@
 """What the router learns from: prompts by the experts that they need.
 
-    python -m training.router_data OUT.jsonl [--clinc data_full.json] [--extra rows.jsonl]
+    python -m training.router_data OUT.jsonl [--clinc data_full.json] [--sentences FILE] [--extra rows.jsonl]
 
 Owns the banks in `training/prompts`: frames with slots, what fills them, and prompts that no frame makes, most of them
 in `written`. One frame in twelve goes to the held split with all that it makes, and so does one written prompt in

@@ -114,8 +114,10 @@ async def test_a_second_head_on_the_same_connection_has_its_time_too(port: int) 
 )
 async def test_cve_2025_48956_a_giant_head_is_refused(make: Callable[[], bytes], port: int) -> None:
     """vLLM: one header as large as memory. uvicorn refuses what comes in pieces, we what comes at once."""
-    answer = await sent(port, HEAD + make() + b"\r\n\r\n")
-    assert answer[:12] in (b"HTTP/1.1 400", b"HTTP/1.1 431", b"")
+    head = HEAD + make()
+    answer = await sent(port, head + b"\r\n\r\n")
+    is_lost = not answer and len(head) > 64 << 10  # what uvicorn refuses itself it does not read to its end
+    assert is_lost or answer[:12] in (b"HTTP/1.1 400", b"HTTP/1.1 431")
     assert await still_answers(port)
 
 

@@ -95,6 +95,13 @@ def test_a_directory_without_an_encoder_is_refused(tmp_path: Path) -> None:
         EmbeddedEncoder.load(tmp_path)
 
 
+def test_a_damaged_directory_is_refused_as_what_it_is_and_handed_to_no_other_library(tmp_path: Path) -> None:
+    small(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(EncoderInvalid, match="holds no embedded encoder"):
+        load_encoder(str(tmp_path))
+
+
 def test_a_table_with_too_few_rows_is_refused(tmp_path: Path) -> None:
     write_encoder(tmp_path, tokenizer("red", "house"), np.eye(2, 8, dtype=np.float32))
     with pytest.raises(EncoderInvalid, match="for 3 tokens"):
