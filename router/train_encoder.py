@@ -1,4 +1,4 @@
-"""The embedded encoder: a table of vectors for hashed words and pieces of words, trained to place prompts.
+"""The embedded encoder: a table of vectors for words and pieces of words, trained to place prompts.
 
     python -m router.train_encoder ROWS.jsonl OUT_DIR [--clinc data_full.json] [--teacher DIR] [--english FILE]
 
