@@ -77,43 +77,67 @@ async def _one(load: Load, told: Told, number: int, lot: float, model: str, pati
         "stream_options": {"include_usage": True},
         "ignore_eos": load.ignore_eos,
     }
-    payload = json.dumps(body).encode()
-    reader, writer = await asyncio.open_connection("127.0.0.1", load.port)
+    loop, payload = asyncio.get_running_loop(), json.dumps(body).encode()
+    answer = _Answer(told, payload, patience if is_leaving else None, loop.create_future())
+    transport, _ = await loop.create_connection(lambda: answer, "127.0.0.1", load.port)
     try:
-        writer.write(
-            b"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
-            b"connection: close\r\ncontent-length: %d\r\n\r\n%b" % (len(payload), payload)
-        )
-        sent = time.perf_counter()
-        status = int((await reader.readline()).split()[1])
-        if status != 200:
-            told.counts["refused as it should" if is_faulty and status in (400, 404) else f"status {status}"] += 1
-            return
-        told.counts[await _read(reader, told, sent, patience if is_leaving else None)] += 1
+        end = await answer.ended
     finally:
-        writer.close()
+        transport.close()
+    told.counts["refused as it should" if is_faulty and end in ("status 400", "status 404") else end] += 1
 
 
-async def _read(reader: asyncio.StreamReader, told: Told, sent: float, patience: int | None) -> str:
-    """How the answer ended. A valid one has a reason, its usage and its mark."""
-    last, num_chunks, has_reason, num_tokens = sent, 0, False, None
-    async for line in reader:
-        if line.startswith(b"data: [DONE]"):
-            if num_tokens is None or not has_reason:
-                return "incomplete"
-            told.tokens.append(num_tokens)
-            return "complete"
-        if line.startswith(b'data: {"error"'):
-            return "error in the stream"
-        if not line.startswith(b"data: "):
-            continue
-        if b'"choices":[]' in line:
-            num_tokens = json.loads(line[6:])["usage"]["completion_tokens"]
-        has_reason = has_reason or b'"finish_reason":"' in line
-        if b'"delta":{"content"' in line:
+class _Answer(asyncio.Protocol):
+    """Reads one answer; `ended` says how it did. A valid one has a reason, its usage and its mark."""
+
+    def __init__(self, told: Told, payload: bytes, patience: int | None, ended: "asyncio.Future[str]") -> None:
+        self.ended = ended
+        self._told, self._payload, self._patience = told, payload, patience
+        self._held = b""
+        self._last, self._num_chunks = 0.0, 0
+        self._is_begun = self._has_reason = False
+        self._num_tokens: int | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.write(
+            b"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
+            b"connection: close\r\ncontent-length: %d\r\n\r\n%b" % (len(self._payload), self._payload)
+        )
+        self._last = time.perf_counter()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        del exc
+        self._end("broken off")
+
+    def data_received(self, data: bytes) -> None:
+        *events, self._held = (self._held + data).split(b"\n\n")
+        if not self._is_begun:
+            line, mark, _ = (events[0] if events else self._held).partition(b"\r\n")
+            self._is_begun = bool(mark)
+            if mark and line.split()[1] != b"200":
+                self._end(f"status {int(line.split()[1])}")
+        for event in events:
+            self._read(event)
+
+    def _read(self, event: bytes) -> None:
+        self._has_reason = self._has_reason or b'"finish_reason":"' in event
+        if b'"delta":{"content"' in event:
             now = time.perf_counter()
-            (told.between if num_chunks else told.first).append(now - last)
-            last, num_chunks = now, num_chunks + 1
-            if patience is not None and num_chunks >= patience:
-                return "left"
-    return "broken off"
+            (self._told.between if self._num_chunks else self._told.first).append(now - self._last)
+            self._last, self._num_chunks = now, self._num_chunks + 1
+            if self._num_chunks == self._patience:
+                self._end("left")
+        elif b'"choices":[]' in event:
+            told = json.loads(event[event.index(b"data: ") + 6 :])
+            self._num_tokens = told["usage"]["completion_tokens"]
+        elif event.endswith(b"data: [DONE]"):
+            self._end("complete" if self._has_reason and self._num_tokens is not None else "incomplete")
+        elif b'data: {"error"' in event:
+            self._end("error in the stream")
+
+    def _end(self, how: str) -> None:
+        if not self.ended.done():
+            self.ended.set_result(how)
+            if how == "complete" and self._num_tokens is not None:
+                self._told.tokens.append(self._num_tokens)
