@@ -1,8 +1,8 @@
 """Where a step goes: `python -m bench.steps BASE [--quantization int4] [--rows 10] [--context 192]`.
 
 Question: of a decoding step with one expert for each row, and of one without any, how many milliseconds are spent in
-which of the fused CPU kernels, and how many outside of them, in planning, sampling and between the calls? Medians over
-the steps of one run; the kernels are told apart by the shapes of their layers.
+which part of its blocks, and how many outside of them, in planning, sampling and the head? Medians over the steps of
+one run.
 """
 
 import argparse
@@ -15,7 +15,6 @@ from statistics import median
 
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
 
 from bench import options
 from bench.mixed import BASE_ALONE, TEN, experts_of
@@ -23,33 +22,9 @@ from bench.own import EngineClient, vocab_size
 from bench.workload import Case, Prompts, closed_loop, even_case
 from engine.config import EngineConfig
 from engine.model.native import NativeTransformer
-from engine.model.native_library import CCache, CHeads, CInput, CMixtures, CRows, Group, Kernels
 from engine.service import Engine
 
 ROOM = 64
-
-
-class TimedKernels(Kernels):
-    """Adds up the seconds of each kind of call."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seconds: dict[str, float] = defaultdict(float)
-
-    def linears(
-        self, group: Group, given: CInput, tokens: int, mixtures: CMixtures | None = None, add: Tensor | None = None
-    ) -> list[Tensor]:
-        began = time.perf_counter()
-        outs = super().linears(group, given, tokens, mixtures, add)
-        name = f"{group.layers[0].inner} -> {' + '.join(str(layer.out) for layer in group.layers)}"
-        self.seconds[name] += time.perf_counter() - began
-        return outs
-
-    def attend(self, heads: CHeads, rows: CRows, kv: CCache, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        began = time.perf_counter()
-        out = super().attend(heads, rows, kv, query, key, value)
-        self.seconds["attention"] += time.perf_counter() - began
-        return out
 
 
 def measure(args: argparse.Namespace, name: str) -> dict[str, float]:
@@ -65,15 +40,15 @@ def measure(args: argparse.Namespace, name: str) -> dict[str, float]:
     model = engine._loop.runner.model
     if not isinstance(model, NativeTransformer):
         raise SystemExit("the fused kernels do not serve this base on this machine")
-    model.kernels = kernels = TimedKernels()
     steps: list[dict[str, float]] = []
     step = engine._loop.step
 
     def timed() -> None:
-        kernels.seconds.clear()
-        began = time.perf_counter()
+        before, began = model.kernels.seconds(), time.perf_counter()
         step()
-        steps.append({**kernels.seconds, "in all": time.perf_counter() - began})
+        taken = time.perf_counter() - began
+        parts = {part: seconds - before[part] for part, seconds in model.kernels.seconds().items()}
+        steps.append({**parts, "in all": taken})
 
     engine._loop.step = timed  # type: ignore[method-assign]
     engine.start()
@@ -109,7 +84,7 @@ def main() -> None:
     for part in found[TEN]:
         table.add_row(part, *(f"{parts[part]:.1f}" for parts in found.values()), end_section=part == "in all")
     rest = [parts["in all"] - sum(ms for part, ms in parts.items() if part != "in all") for parts in found.values()]
-    table.add_row("outside the kernels", *(f"{ms:.1f}" for ms in rest))
+    table.add_row("outside the blocks", *(f"{ms:.1f}" for ms in rest))
     Console(width=100).print(table)
     print(json.dumps({"bench": "steps", "unit": "ms", "settings": options.settings(args), "parts": found}))
 

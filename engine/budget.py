@@ -277,6 +277,11 @@ def _activation_bytes(config: EngineConfig, model: ModelConfig, tokens: int) -> 
     mlp = item * (4 * hidden + 4 * inner) + FP32 * 2 * hidden
     if config.quantization in CPU_ONLY:
         mlp += FP32 * 4 * inner  # the rows before, during and after rounding
+    if _is_native(config, model):
+        # The residual, what a block needs beside it (native.h), and in the kernels' own memory a layer's input as fp32
+        # and rounded, in two terms and packed once more: for each of up to three layers that scale it.
+        room = hidden + max(2 * (query + key), 2 * inner)
+        attention = mlp = FP32 * (2 * hidden + room) + max(hidden * (FP32 + 3 * 4), inner * (FP32 + 4))
     shapes = model.linear_shapes.values()
     dequantized = item * max(map(prod, shapes)) if config.quantization == "nf4" else 0
     if config.quantization == "int4" and not _is_native(config, model):

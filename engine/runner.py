@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from functools import partial
 from itertools import accumulate
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from engine.config import EngineConfig
@@ -51,26 +53,33 @@ class Runner:
         return logits
 
     def _inputs(self, rows: tuple[Row, ...]) -> StepInputs:
+        """In NumPy, which unlike torch keeps the interpreter for such small things: each time that it is let go of, the
+        event loop may take it, and this thread waits."""
         begins = (0, *accumulate(len(row.token_ids) for row in rows))
         return StepInputs(
-            ids=self._tensor([token for row in rows for token in row.token_ids]),
-            positions=self._tensor([row.start + place for row in rows for place in range(len(row.token_ids))]),
+            ids=self._tensor(np.array([token for row in rows for token in row.token_ids])),
+            positions=self._tensor(
+                np.array([n for row in rows for n in range(row.start, row.start + len(row.token_ids))])
+            ),
             begins=begins,
             starts=tuple(row.start for row in rows),
-            tables=self._tensor(padded([row.block_table for row in rows], 0), torch.int32),
-            sampled=self._tensor([end - 1 for row, end in zip(rows, begins[1:], strict=True) if row.samples]),
+            tables=self._tensor(np.array(padded([row.block_table for row in rows], 0), np.int32)),
+            sampled=self._tensor(
+                np.array([end - 1 for row, end in zip(rows, begins[1:], strict=True) if row.samples], np.int64)
+            ),
             mixtures=self._mixtures(rows),
         )
 
     def _mixtures(self, rows: tuple[Row, ...]) -> Mixtures:
-        counts = self._tensor([len(row.token_ids) for row in rows])
-        slots = self._tensor(padded([[slot for slot, _ in row.mixture] for row in rows], -1), torch.int32)
-        weights = self._tensor(padded([[weight for _, weight in row.mixture] for row in rows], 0.0), torch.float32)
+        counts = [len(row.token_ids) for row in rows]
+        slots = np.array(padded([[slot for slot, _ in row.mixture] for row in rows], -1), np.int32)
+        weights = np.array(padded([[weight for _, weight in row.mixture] for row in rows], 0.0), np.float32)
         present = tuple(sorted({slot for row in rows for slot, _ in row.mixture}))
-        return Mixtures(slots.repeat_interleave(counts, 0), weights.repeat_interleave(counts, 0), present)
+        return Mixtures(self._tensor(slots.repeat(counts, 0)), self._tensor(weights.repeat(counts, 0)), present)
 
-    def _tensor(self, values: Sequence[object], dtype: torch.dtype = torch.long) -> Tensor:
-        return torch.tensor(values, dtype=dtype, device=self.device)
+    def _tensor(self, values: NDArray[Any]) -> Tensor:
+        tensor = torch.from_numpy(values)
+        return tensor if self.device.type == "cpu" else tensor.to(self.device)
 
 
 def padded(lines: Sequence[Sequence[T]], filler: T) -> list[list[T]]:

@@ -78,7 +78,7 @@ def sample_batch(
     """
     if not sequences:
         return []
-    for row, sequence in zip(logits, sequences, strict=True):
+    for row, sequence in zip(logits.numpy(), sequences, strict=True):
         _adjust(row, sequence, eos_ids)
     step = _begin(logits, sequences)
     _draw_all(logits, step)
@@ -108,14 +108,14 @@ def penalize(logits: Tensor, sequence: Sequence) -> None:
         logits[tokens] -= params.presence_penalty + params.frequency_penalty * counts
 
 
-def forbid_ends(logits: Tensor, sequence: Sequence, eos_ids: Collection[int]) -> None:
+def forbid_ends(logits: NDArray[np.float32], sequence: Sequence, eos_ids: Collection[int]) -> None:
     """No end token below `min_tokens`, no end token of the base's under `ignore_eos`."""
     params = sequence.sampling
     too_short = len(sequence.output_ids) < params.min_tokens
     if too_short or params.ignore_eos:
-        logits[list(eos_ids)] = -torch.inf
+        logits[[*eos_ids]] = -np.inf
     if too_short:
-        logits[list(params.stop_ids)] = -torch.inf
+        logits[[*params.stop_ids]] = -np.inf
 
 
 def truncate(scaled: Tensor, params: Ordered[SamplingParams], num_candidates: int) -> Nucleus:
@@ -133,10 +133,10 @@ def truncate(scaled: Tensor, params: Ordered[SamplingParams], num_candidates: in
     return Nucleus(keep_head(torch.softmax(ranked, -1), top_p, min_p), ids, torch.ones(len(scaled), dtype=torch.bool))
 
 
-def _adjust(logits: Tensor, sequence: Sequence, eos_ids: Collection[int]) -> None:
+def _adjust(logits: NDArray[np.float32], sequence: Sequence, eos_ids: Collection[int]) -> None:
     for token, bias in sequence.sampling.logit_bias:
         logits[token] += bias
-    penalize(logits, sequence)
+    penalize(torch.from_numpy(logits), sequence)
     forbid_ends(logits, sequence, eos_ids)
 
 

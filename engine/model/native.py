@@ -5,31 +5,20 @@ row's result depends on nothing but the row.
 """
 
 import ctypes
-from ctypes import c_void_p
-from dataclasses import dataclass
+from ctypes import c_void_p, pointer
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from engine.model.config import ModelConfig
 from engine.model.delta import AdaptedLinear, LinearDelta, Mixtures
 from engine.model.layers import KVCache, StepInputs
-from engine.model.native_library import (
-    GATE,
-    NORM,
-    PLAIN,
-    CCache,
-    CDelta,
-    CHeads,
-    CInput,
-    CMixtures,
-    CRows,
-    Group,
-    Kernels,
-)
+from engine.model.native_library import NORM, CCache, CDelta, CHeads, CInput, CLayer, CMixtures, CRows, Group, Kernels
 from engine.model.native_weights import NativeWeight
-from engine.model.transformer import Layer, Transformer
+from engine.model.rope import Rotary
+from engine.model.transformer import LINEARS, Layer, Transformer
 
 memmove = ctypes.CDLL(None).memmove
 """Unlike that of ctypes, it leaves the interpreter to other threads meanwhile."""
@@ -81,67 +70,40 @@ class NativeCache(KVCache):
         self.described = CCache(self.keys.data_ptr(), self.values.data_ptr(), *scales)
 
 
-@dataclass(frozen=True, slots=True)
-class NativeLayer:
-    """What the kernels need of one block."""
-
-    qkv: Group
-    o: Group
-    gate_up: Group
-    down: Group
-    heads: CHeads
-    cache: CCache
-    input_norm: Tensor
-    post_norm: Tensor
-
-
 class NativeTransformer(Transformer):
     """Serves int8 and int4 on a CPU."""
 
     def __init__(self, *parts: Any) -> None:
         super().__init__(*parts)
         self.kernels = Kernels()
-        self.native_layers = [self._describe(layer) for layer in self.layers]
+        self.native_layers = (CLayer * len(self.layers))(*map(self._describe, self.layers))
         assert isinstance(self.head, NativeWeight)
         self.head_group = Group([self.head.described()])
+        shapes = {name: linear.shape for name, linear in self.layers[0].linears.items()}
+        query, key, inner = (shapes[name][0] for name in ("self_attn.q_proj", "self_attn.k_proj", "mlp.up_proj"))
+        self.room = max(2 * (query + key), 2 * inner) + self.config.hidden_size
+        """Floats that a block needs for each token, see native.h."""
 
     def forward(self, inputs: StepInputs) -> Tensor:
-        tokens, eps, run = len(inputs.ids), self.config.norm_eps, self.kernels.linears
-        half = self.config.head_dim // 2
-        angles = (table[inputs.positions, :half] for table in (self.rotary.cos, self.rotary.sin))
-        rows = describe_rows(inputs, *angles)
-        mixtures = describe_mixtures(inputs.mixtures)
+        tokens, eps = len(inputs.ids), self.config.norm_eps
+        rows, mixtures = describe_rows(inputs, self.rotary), describe_mixtures(inputs.mixtures)
         hidden = self.embed(inputs.ids)
-        for layer in self.native_layers:
-            given = CInput(hidden.data_ptr(), layer.input_norm.data_ptr(), eps, NORM)
-            query, key, value = run(layer.qkv, given, tokens, mixtures)
-            mixed = self.kernels.attend(layer.heads, rows, layer.cache, query, key, value)
-            run(layer.o, CInput(mixed.data_ptr(), None, 0, PLAIN), tokens, mixtures, add=hidden)
-            given = CInput(hidden.data_ptr(), layer.post_norm.data_ptr(), eps, NORM)
-            gate, up = run(layer.gate_up, given, tokens, mixtures)
-            run(layer.down, CInput(gate.data_ptr(), up.data_ptr(), 0, GATE), tokens, mixtures, add=hidden)
+        self.kernels.forward(self.native_layers, eps, rows, mixtures, hidden, torch.empty(tokens, self.room))
         last = hidden[inputs.sampled]
-        return run(self.head_group, CInput(last.data_ptr(), self.norm.data_ptr(), eps, NORM), len(last))[0]
+        given = CInput(last.data_ptr(), self.norm.data_ptr(), eps, NORM)
+        return self.kernels.linears(self.head_group, given, len(last))[0]
 
-    def _describe(self, layer: Layer) -> NativeLayer:
-        config = self.config
-
-        def group(*names: str) -> Group:
-            linears = [layer.linears[name] for name in names]
-            return Group([linear.described for linear in linears if isinstance(linear, NativeLinear)])
-
+    def _describe(self, layer: Layer) -> CLayer:
+        config, linears = self.config, [layer.linears[name] for name in LINEARS]
         assert isinstance(layer.cache, NativeCache)
         gains = (layer.query_norm.data_ptr(), layer.key_norm.data_ptr())
         shape = (config.num_heads, config.num_kv_heads, config.head_dim, self.block_size)
-        return NativeLayer(
-            qkv=group("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
-            o=group("self_attn.o_proj"),
-            gate_up=group("mlp.gate_proj", "mlp.up_proj"),
-            down=group("mlp.down_proj"),
-            heads=CHeads(*gains, config.norm_eps, config.head_dim**-0.5, *shape),
-            cache=layer.cache.described,
-            input_norm=layer.input_norm,
-            post_norm=layer.post_norm,
+        return CLayer(
+            *(pointer(linear.described) for linear in linears if isinstance(linear, NativeLinear)),
+            CHeads(*gains, config.norm_eps, config.head_dim**-0.5, *shape),
+            layer.cache.described,
+            layer.input_norm.data_ptr(),
+            layer.post_norm.data_ptr(),
         )
 
 
@@ -152,10 +114,10 @@ def describe_mixtures(mixtures: Mixtures) -> CMixtures:
     return described
 
 
-def describe_rows(inputs: StepInputs, cosines: Tensor, sines: Tensor) -> CRows:
-    """cosines, sines [tokens, head_dim / 2]"""
-    begins, starts = (torch.tensor(values, dtype=torch.int32) for values in (inputs.begins, inputs.starts))
-    arrays = (begins, starts, inputs.tables.contiguous(), cosines.contiguous(), sines.contiguous())
-    rows = CRows(*(array.data_ptr() for array in arrays), *inputs.tables.shape)
-    rows.kept = arrays
+def describe_rows(inputs: StepInputs, rotary: Rotary) -> CRows:
+    begins, starts = (np.array(values, np.int32) for values in (inputs.begins, inputs.starts))
+    tables = inputs.tables.contiguous()
+    addresses = (begins.ctypes.data, starts.ctypes.data, tables.data_ptr())
+    rows = CRows(*addresses, rotary.cos.data_ptr(), rotary.sin.data_ptr(), *tables.shape)
+    rows.kept = (begins, starts, tables, rotary)
     return rows

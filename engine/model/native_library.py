@@ -6,7 +6,7 @@ Knows addresses and counts; what lies there is the business of `native_weights` 
 import ctypes
 import weakref
 from collections.abc import Sequence
-from ctypes import POINTER, Structure, byref, c_float, c_int, c_int32, c_void_p
+from ctypes import POINTER, Array, Structure, byref, c_double, c_float, c_int, c_int32, c_void_p
 from functools import cache
 from pathlib import Path
 
@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 PLAIN, NORM, GATE = range(3)
+PARTS = ("qkv", "attention", "o", "gate and up", "down")
+"""Of a block, in the order of native.h."""
 
 
 class CDelta(Structure):
@@ -47,7 +49,7 @@ class CCache(Structure):
 
 
 class CRows(Structure):
-    kept: tuple[Tensor, ...]
+    kept: tuple[object, ...]
     """What the addresses point to."""
     _fields_ = [
         *((name, c_void_p) for name in ("begins", "starts", "tables", "cosines", "sines")),
@@ -64,7 +66,16 @@ class CHeads(Structure):
     ]
 
 
-_STRUCTS = (CDelta, CWeight, CLinear, CMixtures, CInput, CCache, CRows, CHeads)
+class CLayer(Structure):
+    _fields_ = [
+        *((name, POINTER(CLinear)) for name in ("q", "k", "v", "o", "gate", "up", "down")),
+        ("heads", CHeads),
+        ("cache", CCache),
+        *((name, c_void_p) for name in ("input_norm", "post_norm")),
+    ]
+
+
+_STRUCTS = (CDelta, CWeight, CLinear, CMixtures, CInput, CCache, CRows, CHeads, CLayer)
 """In the order of native.h."""
 
 
@@ -92,6 +103,10 @@ def library() -> ctypes.CDLL | None:
     lib.hs_attend.argtypes = [
         c_void_p, POINTER(CHeads), POINTER(CRows), POINTER(CCache), c_void_p, c_void_p, c_void_p, c_void_p,
     ]  # fmt: skip
+    lib.hs_forward.argtypes = [
+        c_void_p, POINTER(CLayer), c_int, c_float, POINTER(CRows), POINTER(CMixtures), c_void_p, c_void_p,
+    ]  # fmt: skip
+    lib.hs_seconds.argtypes = [c_void_p, POINTER(c_double)]
     return lib
 
 
@@ -134,9 +149,16 @@ class Kernels:
         self.lib.hs_linears(self.space, group.pointers, len(outs), byref(given), byref(mixtures), places, added)
         return outs
 
-    def attend(self, heads: CHeads, rows: CRows, kv: CCache, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """query [tokens, heads * head_dim], which is overwritten -> the same shape; keys and values go to the cache."""
-        out = torch.empty_like(query)
-        pointers = (query.data_ptr(), key.data_ptr(), value.data_ptr(), out.data_ptr())
-        self.lib.hs_attend(self.space, byref(heads), byref(rows), byref(kv), *pointers)
-        return out
+    def forward(
+        self, layers: "Array[CLayer]", eps: float, rows: CRows, mixtures: CMixtures, hidden: Tensor, room: Tensor
+    ) -> None:
+        """All blocks of a step on `hidden` [tokens, hidden], in place; `room` as native.h has it."""
+        self.lib.hs_forward(
+            self.space, layers, len(layers), eps, byref(rows), byref(mixtures), hidden.data_ptr(), room.data_ptr()
+        )
+
+    def seconds(self) -> dict[str, float]:
+        """Spent in `forward` so far, by the parts of a block."""
+        found = (c_double * len(PARTS))()
+        self.lib.hs_seconds(self.space, found)
+        return dict(zip(PARTS, found, strict=True))

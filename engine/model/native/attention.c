@@ -21,10 +21,8 @@ typedef struct {
     int group;        /* query heads that share a key head */
     int at_once;      /* tokens of a row that are attended for together */
     int items;        /* of such tokens, over all rows */
-    hs_pool *pool;
     float *memory;
     size_t room;      /* scores of one query */
-    atomic_int heads_taken, items_taken;
 } job;
 
 /* Where a position of a row lies in the cache, in units of (block, head). */
@@ -35,7 +33,7 @@ ALWAYS size_t block_of(const job *work, int row, int position, int head) {
 }
 
 /* RMSNorm over the head, then rotate its halves against each other. */
-static void norm_and_rotate(const job *work, const float *x, const float *gain, int t, float *to) {
+static void norm_and_rotate(const job *work, const float *x, const float *gain, int position, float *to) {
     const hs_heads *shape = work->shape;
     int n = shape->head_dim, half = n / 2;
     __m512 squares = _mm512_setzero_ps();
@@ -50,8 +48,8 @@ static void norm_and_rotate(const job *work, const float *x, const float *gain, 
         __m512 high = _mm512_mul_ps(_mm512_maskz_loadu_ps(lanes, x + half + i), inverse);
         low = _mm512_mul_ps(low, _mm512_maskz_loadu_ps(lanes, gain + i));
         high = _mm512_mul_ps(high, _mm512_maskz_loadu_ps(lanes, gain + half + i));
-        __m512 cosine = _mm512_maskz_loadu_ps(lanes, work->rows->cosines + (size_t)t * half + i);
-        __m512 sine = _mm512_maskz_loadu_ps(lanes, work->rows->sines + (size_t)t * half + i);
+        __m512 cosine = _mm512_maskz_loadu_ps(lanes, work->rows->cosines + (size_t)position * n + i);
+        __m512 sine = _mm512_maskz_loadu_ps(lanes, work->rows->sines + (size_t)position * n + i);
         _mm512_mask_storeu_ps(to + i, lanes, _mm512_fmsub_ps(low, cosine, _mm512_mul_ps(high, sine)));
         _mm512_mask_storeu_ps(to + half + i, lanes, _mm512_fmadd_ps(high, cosine, _mm512_mul_ps(low, sine)));
     }
@@ -97,13 +95,13 @@ static void write_head(const job *work, int row, int t, int head, float *scratch
     size_t at = position % shape->block_size, block = block_of(work, row, position, head);
     for (int h = head * work->group; h < (head + 1) * work->group; h++) {
         float *query = work->query + ((size_t)t * shape->heads + h) * n;
-        norm_and_rotate(work, query, shape->query_gain, t, query);
+        norm_and_rotate(work, query, shape->query_gain, position, query);
         for (int i = 0; i < n; i += 16)
             _mm512_storeu_ps(query + i, _mm512_mul_ps(_mm512_loadu_ps(query + i), _mm512_set1_ps(shape->scale)));
     }
     const hs_cache *cache = work->cache;
     size_t scale = block * shape->block_size + at, from = ((size_t)t * shape->kv_heads + head) * n;
-    norm_and_rotate(work, work->key + from, shape->key_gain, t, scratch);
+    norm_and_rotate(work, work->key + from, shape->key_gain, position, scratch);
     store(scratch, n, cache->keys, block * n * shape->block_size + at, shape->block_size,
           cache->key_scales ? cache->key_scales + scale : 0);
     store(work->value + from, n, cache->values, scale * n, 1, cache->value_scales ? cache->value_scales + scale : 0);
@@ -277,38 +275,35 @@ static void attend(const job *work, int row, int head, int t, int tokens, float 
             _mm512_storeu_ps(out[q] + i, _mm512_mul_ps(_mm512_loadu_ps(out[q] + i), _mm512_set1_ps(inverses[q])));
 }
 
-static void attend_item(const job *work, int item, int head, float *scores) {
+static float *scores_of(const job *work, int thread) {
+    return work->memory + thread * (QUERIES * work->room + work->shape->head_dim);
+}
+
+static void write_piece(void *argument, int piece, int thread) {
+    const job *work = argument;
+    int heads = work->shape->kv_heads, t = piece / heads, row = 0;
+    while (work->rows->begins[row + 1] <= t) row++;
+    write_head(work, row, t, piece % heads, scores_of(work, thread) + QUERIES * work->room);
+}
+
+static void attend_piece(void *argument, int piece, int thread) {
+    const job *work = argument;
     const hs_rows *rows = work->rows;
-    int row = 0, t, at_once = work->at_once;
+    int heads = work->shape->kv_heads, item = piece / heads, row = 0, t, at_once = work->at_once;
     for (;; row++) {
         int tokens = rows->begins[row + 1] - rows->begins[row], parts = (tokens + at_once - 1) / at_once;
         t = rows->begins[row] + item * at_once;
         if (item < parts) break;
         item -= parts;
     }
-    int left = rows->begins[row + 1] - t;
-    attend(work, row, head, t, left < at_once ? left : at_once, scores, work->room);
-}
-
-static void compute(void *argument, int thread) {
-    job *work = argument;
-    const hs_rows *rows = work->rows;
-    int heads = work->shape->kv_heads, place;
-    float *scores = work->memory + thread * (QUERIES * work->room + work->shape->head_dim);
-    while ((place = hs_next(&work->heads_taken, rows->begins[rows->rows] * heads)) >= 0) {
-        int t = place / heads, row = 0;
-        while (rows->begins[row + 1] <= t) row++;
-        write_head(work, row, t, place % heads, scores + QUERIES * work->room);
-    }
-    hs_meet(work->pool);
-    while ((place = hs_next(&work->items_taken, work->items * heads)) >= 0)
-        attend_item(work, place / heads, place % heads, scores);
+    int left = rows->begins[row + 1] - t, tokens = left < at_once ? left : at_once;
+    attend(work, row, piece % heads, t, tokens, scores_of(work, thread), work->room);
 }
 
 void hs_attend(hs_workspace *space, const hs_heads *shape, const hs_rows *rows, const hs_cache *cache, float *query,
                const float *key, const float *value, float *out) {
     job work = {.shape = shape, .rows = rows, .cache = cache, .query = query, .key = key, .value = value, .out = out,
-                .group = shape->heads / shape->kv_heads, .pool = space->pool};
+                .group = shape->heads / shape->kv_heads};
     int longest = 0;
     work.at_once = QUERIES / work.group;
     for (int r = 0; r < rows->rows; r++) {
@@ -319,6 +314,7 @@ void hs_attend(hs_workspace *space, const hs_heads *shape, const hs_rows *rows, 
     work.room = ((size_t)longest + 63) & ~(size_t)63;
     size_t floats = space->pool->threads * (QUERIES * work.room + shape->head_dim);
     work.memory = (float *)hs_reserve(space, floats * sizeof(float));
-    hs_run(space->pool, compute, &work);
+    hs_share(space->pool, write_piece, &work, rows->begins[rows->rows] * shape->kv_heads);
+    hs_share(space->pool, attend_piece, &work, work.items * shape->kv_heads);
 }
 #endif

@@ -1,7 +1,7 @@
 /* Linear layers of int8 or four-bit weights with the experts' deltas, several on one input.
  *
- * Three passes with a barrier between them: prepare the input and round it to int8 (input.c); each token's products
- * with its experts' A and K (delta.c); tiles of W, on which g, B and the sum with the residual stream follow (delta.c)
+ * Three passes, one after the other: prepare the input and round it to int8 (input.c); each token's products with its
+ * experts' A and K (delta.c); tiles of W, on which g, B and the sum with the residual stream follow (delta.c)
  * while they are in cache.
  */
 #include "native.h"
@@ -93,7 +93,7 @@ static void lay_out(hs_job *work, hs_workspace *space) {
     size_t scales = take(&used, places * sizeof(float)), rows = take(&used, places * sizeof(hs_row));
     size_t packed = take(&used, places * row_bytes(work));
     size_t hidden = take(&used, tokens * work->mixtures->width * work->count * work->width * sizeof(float));
-    size_t scratch = take(&used, (size_t)work->pool->threads * work->in * sizeof(float));
+    size_t scratch = take(&used, (size_t)space->pool->threads * work->in * sizeof(float));
     char *memory = hs_reserve(space, used);
     work->x = work->input->kind == HS_PLAIN ? (float *)work->input->x : (float *)(memory + x);
     work->rounded = (uint8_t *)memory + rounded;
@@ -104,56 +104,41 @@ static void lay_out(hs_job *work, hs_workspace *space) {
     work->scratch = (float *)(memory + scratch);
 }
 
-static void columns(const hs_job *work, int chunk) {
+static void round_token(void *argument, int t, int thread) {
+    hs_job *work = argument;
+    if (work->input->kind != HS_PLAIN) hs_prepare(work, t);
+    for (int v = 0; v < work->variants; v++) hs_quantize(work, v, t, work->scratch + (size_t)thread * work->in);
+}
+
+static void pack_tile(void *argument, int piece, int thread) {
+    const hs_job *work = argument;
+    int variant = 0;
+    for (; piece >= num_parts(work->num_rows[variant]); variant++) piece -= num_parts(work->num_rows[variant]);
+    hs_pack_rows(work, variant, piece);
+}
+
+static void shrink(void *argument, int piece, int thread) {
+    const hs_job *work = argument;
+    int width = work->mixtures->width, count = work->count;
+    hs_shrink(work, piece / count / width, piece / count % width, piece % count);
+}
+
+static void columns(void *argument, int piece, int thread) {
+    const hs_job *work = argument;
     int index = 0, size = work->chunk_size;
-    for (; chunk >= (work->layers[index]->out + size - 1) / size; index++)
-        chunk -= (work->layers[index]->out + size - 1) / size;
+    for (; piece >= (work->layers[index]->out + size - 1) / size; index++)
+        piece -= (work->layers[index]->out + size - 1) / size;
     const hs_linear *layer = work->layers[index];
-    int begin = chunk * size, end = begin + size < layer->out ? begin + size : layer->out;
+    int begin = piece * size, end = begin + size < layer->out ? begin + size : layer->out;
     if (work->tokens <= ROWS) hs_fetch(work, index, begin, end);
     product(work, index, begin, end);
     hs_finish(work, index, begin, end);
 }
 
-/* The input's first pass for every `step`-th token from `first` on. */
-static void round_tokens(hs_job *work, int first, int step, float *scratch) {
-    for (int t = first; t < work->tokens; t += step) {
-        if (work->input->kind != HS_PLAIN) hs_prepare(work, t);
-        for (int v = 0; v < work->variants; v++) hs_quantize(work, v, t, scratch);
-    }
-}
-
-static void pack_tiles(const hs_job *work, int first, int step) {
-    for (int v = 0; v < work->variants; v++)
-        for (int part = first; part < num_parts(work->num_rows[v]); part += step) hs_pack_rows(work, v, part);
-}
-
-static void compute(void *argument, int thread) {
-    hs_job *work = argument;
-    int threads = work->pool->threads, width = work->mixtures->width, count = work->count, piece;
-    float *scratch = work->scratch + (size_t)thread * work->in;
-    if (work->tokens == 1) { /* not worth meeting for */
-        if (thread == 0) round_tokens(work, 0, 1, scratch), hs_list_rows(work), pack_tiles(work, 0, 1);
-    } else {
-        round_tokens(work, thread, threads, scratch);
-        hs_meet(work->pool);
-        if (thread == 0) hs_list_rows(work);
-        hs_meet(work->pool);
-        pack_tiles(work, thread, threads);
-    }
-    if (work->products) {
-        hs_meet(work->pool);
-        while ((piece = hs_next(&work->products_taken, work->products)) >= 0)
-            hs_shrink(work, piece / count / width, piece / count % width, piece % count);
-    }
-    hs_meet(work->pool);
-    while ((piece = hs_next(&work->chunks_taken, work->chunks)) >= 0) columns(work, piece);
-}
-
 void hs_linears(hs_workspace *space, const hs_linear *const *layers, int count, const hs_input *input,
                 const hs_mixtures *mixtures, float *const *outs, float *add) {
     hs_job work = {.layers = layers, .count = count, .variants = 1, .input = input, .mixtures = mixtures, .outs = outs,
-                   .add = add, .tokens = mixtures->tokens, .in = layers[0]->in, .pool = space->pool};
+                   .add = add, .tokens = mixtures->tokens, .in = layers[0]->in};
     hs_survey(&work);
     lay_out(&work, space);
     int total = 0;
@@ -162,8 +147,13 @@ void hs_linears(hs_workspace *space, const hs_linear *const *layers, int count, 
     size = size < 64 ? 64 : size > 256 ? 256 : size;
     while (work.tokens > ROWS && size > 64 && size * work.in > 1 << 18) size /= 2; /* weights that stay in cache */
     work.chunk_size = size;
-    for (int i = 0; i < count; i++) work.chunks += (layers[i]->out + size - 1) / size;
-    work.products = work.width ? work.tokens * mixtures->width * count : 0;
-    hs_run(space->pool, compute, &work);
+    int chunks = 0, tiles = 0;
+    for (int i = 0; i < count; i++) chunks += (layers[i]->out + size - 1) / size;
+    hs_share(space->pool, round_token, &work, work.tokens);
+    hs_list_rows(&work);
+    for (int v = 0; v < work.variants; v++) tiles += num_parts(work.num_rows[v]);
+    hs_share(space->pool, pack_tile, &work, tiles);
+    if (work.width) hs_share(space->pool, shrink, &work, work.tokens * mixtures->width * count);
+    hs_share(space->pool, columns, &work, chunks);
 }
 #endif

@@ -49,10 +49,8 @@ typedef struct {
     uint8_t *packed;          /* [variants, 2 * tokens, row_bytes]: tiles of rows, [in / 4, rows of the tile, 4] each;
                                  for four bits as hs_pack_signed_rows does it */
     float *hidden;            /* [tokens, mixture width, layers, width] */
-    hs_pool *pool;
     float *scratch;           /* [threads, in] */
-    int products, chunk_size, chunks;
-    atomic_int products_taken, chunks_taken;
+    int chunk_size;           /* outputs of a piece */
 } hs_job;
 
 /* Tile `index` of `parts` nearly equal ones. */

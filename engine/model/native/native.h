@@ -9,12 +9,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* The parts of a block. */
+enum { HS_QKV, HS_ATTENTION, HS_O, HS_GATE_UP, HS_DOWN, HS_PARTS };
+
 /* The threads that work on a step, and the memory that it needs for a while, which grows to what was needed most. Used by
  * one caller at a time: each engine has one. */
 typedef struct {
     struct hs_pool *pool;
     char *memory;
     size_t size;
+    double seconds[HS_PARTS]; /* that hs_forward has spent on each part */
 } hs_workspace;
 
 /* What the expert in a slot does to one linear layer: y = (1 + g)(W (1 + c) x) + (K (x) BA) x. Absent parts are NULL. */
@@ -77,7 +81,7 @@ typedef struct {
     const int32_t *begins;  /* [rows + 1], where each row's tokens begin in the step */
     const int32_t *starts;  /* [rows], the position of each row's first token */
     const int32_t *tables;  /* [rows, table_width], block numbers */
-    const float *cosines;   /* [tokens, head_dim / 2] */
+    const float *cosines;   /* [positions, head_dim], the first half of each is read */
     const float *sines;
     int32_t rows, table_width;
 } hs_rows;
@@ -89,8 +93,16 @@ typedef struct {
     int32_t heads, kv_heads, head_dim, block_size;
 } hs_heads;
 
+/* One block of the transformer. */
+typedef struct {
+    const hs_linear *qkv[3], *o, *gate_up[2], *down;
+    hs_heads heads;
+    hs_cache cache;
+    const float *input_norm, *post_norm; /* [hidden] */
+} hs_layer;
+
 /* Sizes of the structs above but the workspace, as they stand there: a library built from other sources is refused. */
-extern const int32_t hs_struct_sizes[8];
+extern const int32_t hs_struct_sizes[9];
 
 int hs_supported(void);
 hs_workspace *hs_workspace_new(int threads);
@@ -111,5 +123,13 @@ void hs_linears(hs_workspace *space, const hs_linear *const *layers, int count, 
  * overwritten. */
 void hs_attend(hs_workspace *space, const hs_heads *shape, const hs_rows *rows, const hs_cache *cache, float *query,
                const float *key, const float *value, float *out);
+
+/* All blocks on `hidden` [tokens, hidden], in place. `room`: for each token what a block computes in between, that is its
+ * queries twice with its keys and values, or gate and up, whichever is more, and what is added to `hidden`. */
+void hs_forward(hs_workspace *space, const hs_layer *layers, int num_layers, float eps, const hs_rows *rows,
+                const hs_mixtures *mixtures, float *hidden, float *room);
+
+/* What hs_forward has spent so far, by part. */
+void hs_seconds(const hs_workspace *space, double *seconds);
 
 #endif

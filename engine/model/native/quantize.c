@@ -11,12 +11,6 @@ static const float REACHES[] = {0.72f, 0.76f, 0.8f, 0.84f, 0.88f, 0.92f, 0.96f, 
 static const float UNIT = 1 / (LEVELS * 0.72f * LEVELS); /* of the groups' scales, where an output's peak is 1 */
 enum { NUM_REACHES = sizeof REACHES / sizeof *REACHES, CELLS = 32, CELL = 256 / CELLS };
 
-typedef struct {
-    const float *weight;
-    const hs_weight *to;
-    int out, in, threads;
-} quantization;
-
 static float peak_of(const float *row, int in) {
     float peak = 0;
     for (int i = 0; i < in; i++) peak = __builtin_fabsf(row[i]) > peak ? __builtin_fabsf(row[i]) : peak;
@@ -42,6 +36,13 @@ static void quantize_row(const hs_weight *to, const float *row, int o, int in) {
 typedef struct {
     float before[CELLS], middle[CELLS], level[16];
 } nearest;
+
+typedef struct {
+    const float *weight;
+    const hs_weight *to;
+    int out, in;
+    nearest table;
+} quantization;
 
 static nearest nearest_level(void) {
     nearest table;
@@ -139,18 +140,15 @@ static void quantize_tile(const nearest *table, const quantization *job, int til
     }
 }
 
-static void quantize_share(void *argument, int thread) {
+static void quantize_piece(void *argument, int tile, int thread) {
     const quantization *job = argument;
-    nearest table = nearest_level();
-    for (int tile = thread; tile < job->out / TILE; tile += job->threads) {
-        if (job->to->groups) quantize_tile(&table, job, tile);
-        for (int o = tile * TILE; !job->to->groups && o < (tile + 1) * TILE; o++)
-            quantize_row(job->to, job->weight + (size_t)o * job->in, o, job->in);
-    }
+    if (job->to->groups) quantize_tile(&job->table, job, tile);
+    for (int o = tile * TILE; !job->to->groups && o < (tile + 1) * TILE; o++)
+        quantize_row(job->to, job->weight + (size_t)o * job->in, o, job->in);
 }
 
 void hs_quantize_weight(hs_workspace *space, const float *weight, int32_t out, int32_t in, const hs_weight *to) {
-    quantization job = {weight, to, out, in, space->pool->threads};
-    hs_run(space->pool, quantize_share, &job);
+    quantization job = {weight, to, out, in, nearest_level()};
+    hs_share(space->pool, quantize_piece, &job, out / TILE);
 }
 #endif

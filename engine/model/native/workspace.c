@@ -3,9 +3,9 @@
 
 #include <stdlib.h>
 
-const int32_t hs_struct_sizes[8] = {
+const int32_t hs_struct_sizes[9] = {
     sizeof(hs_delta), sizeof(hs_weight), sizeof(hs_linear), sizeof(hs_mixtures),
-    sizeof(hs_input), sizeof(hs_cache),  sizeof(hs_rows),   sizeof(hs_heads),
+    sizeof(hs_input), sizeof(hs_cache),  sizeof(hs_rows),   sizeof(hs_heads), sizeof(hs_layer),
 };
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)

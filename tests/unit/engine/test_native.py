@@ -239,8 +239,10 @@ def test_attention_is_that_of_the_plain_model(
         turned_query = rotate(rms_norm(query, gains[0], 1e-6), context.cos, context.sin)
         turned_key = rotate(rms_norm(key, gains[1], 1e-6), context.cos, context.sin)
         expected = attend(turned_query, turned_key, value, plain, context)
-        half = rotary.cos[inputs.positions, : dim // 2], rotary.sin[inputs.positions, : dim // 2]
-        found = kernels.attend(heads, describe_rows(inputs, *half), fused.described, query, key, value)
+        found, rows = torch.empty_like(query), describe_rows(inputs, rotary)
+        kernels.lib.hs_attend(
+            kernels.space, heads, rows, fused.described, *(part.data_ptr() for part in (query, key, value, found))
+        )
         # What lies on the edge between two integers may fall to either side, a 127th of its vector's peak apart.
         assert torch.allclose(found, expected, atol=1e-2 if int8 else 2e-3)
 
@@ -319,6 +321,17 @@ def test_a_row_is_bit_for_bit_the_same_alone_chunked_decoded_and_with_other_thre
             for begin, end in pairwise(bounds):
                 found = model.forward(step([Part(part.ids[begin:end], begin, part.table, part.mixture)]))
             assert torch.equal(found[0], together[index]), (index, cuts)
+
+
+@torch.inference_mode()
+def test_threads_that_come_late_take_nothing_twice_and_leave_nothing_out(pair: Pair) -> None:
+    """More threads than cores: most of them are away at any time, and some come back in the middle of a later pass."""
+    model, inputs = pair.native, step(rows())
+    model.kernels = Kernels(threads=1)
+    expected = model.forward(inputs)
+    model.kernels = Kernels(threads=12)
+    for _ in range(60):
+        assert torch.equal(model.forward(inputs), expected)
 
 
 @torch.inference_mode()
