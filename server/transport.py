@@ -114,7 +114,8 @@ class DrainingServer(uvicorn.Server):
 
 
 def server_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
-    """How uvicorn serves the application. h11, because its bounds on a head hold; the faster parser has none."""
+    """How uvicorn serves the application. h11, because its bounds on a head hold and it reads the body of a request
+    that offers HTTP/2; the faster parser does neither."""
     protocol = type("Protocol", (PatientProtocol,), {"seconds": settings.client_seconds})
     return uvicorn.Config(
         app,

@@ -154,3 +154,11 @@ async def test_what_is_no_http_is_refused_and_the_server_goes_on(port: int) -> N
     for piece in (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\r\n" * 5000):
         assert b"200 OK" not in await sent(port, piece)
     assert await still_answers(port)
+
+
+async def test_a_client_that_offers_http2_has_its_body_read(port: int) -> None:
+    """Java's own client offers it with each request; parsers that take the offer for an upgrade drop the body."""
+    body = b'{"prompt": "hi"}'
+    offer = b"connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAEAAEAAAAIAAAABAAMAAABk\r\n"
+    answer = await sent(port, HEAD + offer + b"content-length: %d\r\n\r\n" % len(body), body)
+    assert answer.startswith(b"HTTP/1.1 200")
