@@ -159,6 +159,8 @@ async def test_what_is_no_http_is_refused_and_the_server_goes_on(port: int) -> N
 async def test_a_client_that_offers_http2_has_its_body_read(port: int) -> None:
     """Java's own client offers it with each request; parsers that take the offer for an upgrade drop the body."""
     body = b'{"prompt": "hi"}'
-    offer = b"connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAEAAEAAAAIAAAABAAMAAABk\r\n"
+    offer = (
+        b"connection: upgrade, http2-settings, close\r\nupgrade: h2c\r\nhttp2-settings: AAEAAEAAAAIAAAABAAMAAABk\r\n"
+    )
     answer = await sent(port, HEAD + offer + b"content-length: %d\r\n\r\n" % len(body), body)
     assert answer.startswith(b"HTTP/1.1 200")

@@ -172,6 +172,7 @@ def test_every_kind_in_one_batch_of_prompts_and_answers_is_what_the_plain_model_
         assert_close(fused.forward(step(rows)), plain.forward(step(rows)))
 
 
+@pytest.mark.slow  # Triton's interpreter takes 16 seconds for it
 @torch.inference_mode()
 def test_recorded_steps_give_the_same_see_a_hot_swap_and_pad_into_the_scratch_block_alone(
     fused: TritonTransformer, plain: Transformer, base: Path
