@@ -268,21 +268,7 @@ def _activation_bytes(config: EngineConfig, model: ModelConfig, tokens: int) -> 
 
     They do not, but an allocator that keeps what it once had in pieces makes up for that.
     """
-    item = _itemsize(config)
-    hidden, inner = model.hidden_size, model.intermediate_size
-    query, key = model.num_heads * model.head_dim, model.num_kv_heads * model.head_dim
-    # Residual, normed input and its fp32 form; then query, key, value and output, with the rotation in fp32.
-    attention = item * (3 * hidden + 3 * query + 3 * key) + FP32 * (2 * hidden + 2 * query)
-    # Residual, normed input and output; then gate, up and what becomes of them.
-    mlp = item * (4 * hidden + 4 * inner) + FP32 * 2 * hidden
-    if config.quantization in CPU_ONLY:
-        mlp += FP32 * 4 * inner  # the rows before, during and after rounding
-    if _is_native(config, model):
-        # The residual, what a block needs beside it (native.h), and in the kernels' own memory a layer's input as fp32
-        # and rounded, in two terms and packed once more: for each of up to three layers that scale it.
-        room = hidden + max(2 * (query + key), 2 * inner)
-        attention = mlp = FP32 * (2 * hidden + room) + max(hidden * (FP32 + 3 * 4), inner * (FP32 + 4))
-    shapes = model.linear_shapes.values()
+    item, shapes = _itemsize(config), model.linear_shapes.values()
     dequantized = item * max(map(prod, shapes)) if config.quantization == "nf4" else 0
     if config.quantization == "int4" and not _is_native(config, model):
         # Codes, as bytes and as indices, levels and weights of a part of a layer's outputs.
@@ -290,10 +276,29 @@ def _activation_bytes(config: EngineConfig, model: ModelConfig, tokens: int) -> 
     adapters = _adapter_bytes(config, model, tokens)
     logits = config.max_batch * model.vocab_size * (item + FP32)
     mask = tokens * min(config.max_context or model.max_positions, model.max_positions)
+    return tokens * _block_bytes(config, model) + dequantized + adapters + logits + mask
+
+
+def _block_bytes(config: EngineConfig, model: ModelConfig) -> int:
+    """Of one token at the widest moment of a layer, without adapters."""
+    item, hidden, inner = _itemsize(config), model.hidden_size, model.intermediate_size
+    query, key = model.num_heads * model.head_dim, model.num_kv_heads * model.head_dim
+    if _is_native(config, model):
+        # In the kernels' own memory a layer's input as fp32, rounded in two terms, and these packed with their groups'
+        # sums: once for each layer that scales it, of which up to three have the hidden values as their input.
+        rounded = 2 + 3
+        own = max(hidden * (FP32 + 3 * rounded), max(inner, query) * (FP32 + rounded))
+        return FP32 * (2 * hidden + model.block_room) + own
+    # Residual, normed input and its fp32 form; then query, key, value and output, with the rotation in fp32.
+    attention = item * (3 * hidden + 3 * query + 3 * key) + FP32 * (2 * hidden + 2 * query)
+    # Residual, normed input and output; then gate, up and what becomes of them.
+    mlp = item * (4 * hidden + 4 * inner) + FP32 * 2 * hidden
+    if config.quantization in CPU_ONLY:
+        mlp += FP32 * 4 * inner  # the rows before, during and after rounding
     if fused_kind(config, model) == "triton":
         # The parts of each context in paged attention.
         attention += FP32 * SPLITS * model.num_heads * (model.head_dim + 2)
-    return tokens * max(attention, mlp) + dequantized + adapters + logits + mask
+    return max(attention, mlp)
 
 
 def slots_that_fit(config: EngineConfig, model: ModelConfig, memory_bytes: int, slot: int | None = None) -> int:

@@ -93,9 +93,12 @@ def describe(logits: Tensor, token: int, count: int) -> TokenLogprobs:
     return TokenLogprobs(float(logprobs[token]), tuple(zip(top.indices.tolist(), top.values.tolist(), strict=True)))
 
 
-def penalize(logits: Tensor, sequence: Sequence) -> None:
+def penalize(values: NDArray[np.float32], sequence: Sequence) -> None:
     """Make tokens seen before less likely, in place: Keskar et al. 2019 for repetition, then OpenAI's two."""
     params = sequence.sampling
+    if params.repetition_penalty == 1.0 and not (params.presence_penalty or params.frequency_penalty):
+        return
+    logits = torch.from_numpy(values)  # which says nothing of an overflow; it is found later
     if params.repetition_penalty != 1.0:
         # An id in both parts gets the same value twice.
         seen = torch.cat(
@@ -136,7 +139,7 @@ def truncate(scaled: Tensor, params: Ordered[SamplingParams], num_candidates: in
 def _adjust(logits: NDArray[np.float32], sequence: Sequence, eos_ids: Collection[int]) -> None:
     for token, bias in sequence.sampling.logit_bias:
         logits[token] += bias
-    penalize(torch.from_numpy(logits), sequence)
+    penalize(logits, sequence)
     forbid_ends(logits, sequence, eos_ids)
 
 

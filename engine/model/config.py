@@ -48,6 +48,12 @@ class ModelConfig:
         }
 
     @property
+    def block_room(self) -> int:
+        """Values of a token that a block of the fused CPU kernels holds beside the residual (`room` in native.h)."""
+        query, key = self.num_heads * self.head_dim, self.num_kv_heads * self.head_dim
+        return max(2 * (query + key), 2 * self.intermediate_size) + self.hidden_size
+
+    @property
     def norm_widths(self) -> dict[str, int]:
         """The norms of one block: name -> length of their gain."""
         return {

@@ -79,16 +79,13 @@ class NativeTransformer(Transformer):
         self.native_layers = (CLayer * len(self.layers))(*map(self._describe, self.layers))
         assert isinstance(self.head, NativeWeight)
         self.head_group = Group([self.head.described()])
-        shapes = {name: linear.shape for name, linear in self.layers[0].linears.items()}
-        query, key, inner = (shapes[name][0] for name in ("self_attn.q_proj", "self_attn.k_proj", "mlp.up_proj"))
-        self.room = max(2 * (query + key), 2 * inner) + self.config.hidden_size
-        """Floats that a block needs for each token, see native.h."""
 
     def forward(self, inputs: StepInputs) -> Tensor:
         tokens, eps = len(inputs.ids), self.config.norm_eps
         rows, mixtures = describe_rows(inputs, self.rotary), describe_mixtures(inputs.mixtures)
         hidden = self.embed(inputs.ids)
-        self.kernels.forward(self.native_layers, eps, rows, mixtures, hidden, torch.empty(tokens, self.room))
+        room = torch.empty(tokens, self.config.block_room)
+        self.kernels.forward(self.native_layers, eps, rows, mixtures, hidden, room)
         last = hidden[inputs.sampled]
         given = CInput(last.data_ptr(), self.norm.data_ptr(), eps, NORM)
         return self.kernels.linears(self.head_group, given, len(last))[0]

@@ -5,8 +5,8 @@
  * engine's thread has one team. Its workers spin for as long as the pauses within a step last, and sleep between steps.
  *
  * Nobody meets anybody. The caller takes pieces like the others and waits only for those that somebody has begun, so a
- * worker whose core has gone to another thread (the event loop, another process) is not missed: on two cores, waiting
- * for each worker in each pass took three quarters of the speed beside one busy process.
+ * worker whose core has gone to another thread (the event loop, another process) is not missed: beside one busy process
+ * and on two cores, waiting for each worker in each pass left a fifth of the speed.
  */
 #include "native.h"
 
